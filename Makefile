@@ -1,0 +1,81 @@
+# The vocabulary of the book. Everything runs in .venv, made on first use.
+#
+#   make book       environment, then the site; prints where the page is
+#   make test       environment, then every check
+#   make lint       style of code and notebooks, stamped addresses
+#   make execute    run notebooks into their stored outputs
+#                   (CHAPTERS="chapters/a/b.ipynb ..." for some of them)
+#   make replicate  run every chapter under fresh seeds (SEEDS=10)
+#   make serve      the site on http://localhost:8000
+#   make stamp      write address, branch and version wherever they stand
+#   make lock       resolve requirements.txt anew (on a machine without a GPU)
+#   make clean      remove what was built
+#
+# TORCH=cpu takes PyTorch's CPU build where pip would choose a CUDA one.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# One thread a process: two processes share two cores, and results repeat.
+export OMP_NUM_THREADS ?= 1
+
+ifeq ($(TORCH),cpu)
+INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
+else ifneq ($(TORCH),)
+$(error TORCH=$(TORCH); allowed: cpu, or nothing)
+endif
+
+PAGES := $(shell find chapters -name '*.ipynb' -not -path '*/.*' \
+	-not -name scoreboard.ipynb | sort) chapters/scoreboard.ipynb
+CHAPTERS ?= $(PAGES)
+SEEDS ?= 10
+
+# Stored outputs are those of the quick scale on a CPU, under the book's seeds.
+test execute replicate: export CI := true
+test execute replicate: export LEARNING_MECHANICS_SCALE := quick
+test execute replicate: export LEARNING_MECHANICS_DEVICE := cpu
+test execute replicate: export LEARNING_MECHANICS_SEED := 0
+
+.PHONY: book test lint execute replicate serve stamp lock clean
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(INDEX) -r requirements.txt
+	$(BIN)/pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+book: .venv/ready
+	@# A failed build leaves pages in a cache that a second one would trust.
+	jupyter-book build -W --keep-going . || { rm -rf _build; exit 1; }
+	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+lint: .venv/ready
+	ruff check .
+	ruff format --check .
+	python tools/stamp.py --check
+
+test: lint book
+	pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters
+
+execute: .venv/ready
+	jupyter nbconvert --execute --to notebook --inplace \
+		--ExecutePreprocessor.record_timing=False $(CHAPTERS)
+
+replicate: .venv/ready
+	python tools/replicate.py $(SEEDS)
+
+serve: book
+	python -m http.server --directory _build/html 8000
+
+stamp: .venv/ready
+	python tools/stamp.py
+
+lock:
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install $(INDEX) torch==2.13.0 -e '.[dev]'
+	$(BIN)/pip freeze --all --exclude pip --exclude-editable \
+		| sed 's/+cpu$$//' > requirements.txt
+
+clean:
+	rm -rf _build

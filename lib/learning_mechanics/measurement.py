@@ -1,0 +1,137 @@
+"""What is read off a network, during or after training."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+
+def mode_strengths(
+    linear_map: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+) -> torch.Tensor:
+    r"""Strength :math:`s_\alpha=u_\alpha^\top M v_\alpha` of each mode.
+
+    Parameters
+    ----------
+    linear_map : torch.Tensor
+        M, [n_out, n_in]: a product of weights, or a network's best linear
+        approximation.
+    left, right : torch.Tensor
+        Singular vectors of the task, [n_out, k] and [n_in, k].
+
+    Returns
+    -------
+    torch.Tensor
+        [k].
+
+    Examples
+    --------
+    >>> eye = torch.eye(2)
+    >>> mode_strengths(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), eye, eye)
+    tensor([3., 2.])
+    """
+    return (left * (linear_map @ right)).sum(0)
+
+
+def hidden_modes(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    left: torch.Tensor,
+    right: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Return where each mode lives in the hidden space of two layers.
+
+    Parameters
+    ----------
+    first, second : torch.Tensor
+        :math:`W_1` [n_hidden, n_in] and :math:`W_2` [n_out, n_hidden].
+    left, right : torch.Tensor
+        Singular vectors of the task, [n_out, k] and [n_in, k].
+
+    Returns
+    -------
+    writing, reading : torch.Tensor
+        :math:`p_\alpha=W_1v_\alpha`, what the first layer writes for the
+        mode, and :math:`q_\alpha=W_2^\top u_\alpha`, what the second reads:
+        the columns of two matrices [n_hidden, k]. Their product
+        :math:`q_\alpha^\top p_\alpha` is the mode's strength.
+
+    Examples
+    --------
+    >>> eye = torch.eye(2)
+    >>> p, q = hidden_modes(2 * eye, 3 * eye, eye, eye)
+    >>> (q * p).sum(0)
+    tensor([6., 6.])
+    """
+    return first @ right, second.T @ left
+
+
+def balance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    r"""Return :math:`W_2^\top W_2-W_1W_1^\top`, conserved by gradient flow.
+
+    Parameters
+    ----------
+    first, second : torch.Tensor
+        Neighbouring weights, [n_hidden, n_in] and [n_out, n_hidden]. Of a
+        ReLU network only the diagonal is conserved, neuron by neuron.
+
+    Returns
+    -------
+    torch.Tensor
+        [n_hidden, n_hidden].
+
+    Source
+    ------
+    Du, Hu and Lee (2018), arXiv:1806.00900.
+
+    Examples
+    --------
+    >>> balance(torch.eye(2), 2 * torch.eye(2))
+    tensor([[3., 0.],
+            [0., 3.]])
+    """
+    return second.T @ second - first @ first.T
+
+
+def crossing_time(
+    time: ArrayLike, curves: ArrayLike, levels: ArrayLike
+) -> np.ndarray:
+    """First time at which each curve reaches its level, interpolated.
+
+    Parameters
+    ----------
+    time : array_like
+        Increasing, [m].
+    curves : array_like
+        One curve a column, [m, k].
+    levels : array_like
+        [k].
+
+    Returns
+    -------
+    numpy.ndarray
+        [k].
+
+    Raises
+    ------
+    ValueError
+        If a curve starts above its level or never reaches it; names which.
+
+    Examples
+    --------
+    >>> crossing_time([0.0, 1.0, 2.0], [[0.0], [1.0], [3.0]], [2.0]).tolist()
+    [1.5]
+    """
+    time, curves = np.asarray(time), np.asarray(curves)
+    levels = np.asarray(levels)
+    reached = curves >= levels
+    outside = np.flatnonzero(reached[0] | ~reached.any(0))
+    if outside.size:
+        raise ValueError(
+            f"curves {outside.tolist()} do not cross their levels; allowed: "
+            "curves that start below and come to reach them"
+        )
+    after = reached.argmax(0)
+    column = np.arange(curves.shape[1])
+    low, high = curves[after - 1, column], curves[after, column]
+    part = (levels - low) / (high - low)
+    return time[after - 1] + part * (time[after] - time[after - 1])

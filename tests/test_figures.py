@@ -1,0 +1,53 @@
+import io
+
+import matplotlib.pyplot as plt
+import pytest
+from PIL import Image
+
+from learning_mechanics import figures
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What `show` publishes: data and metadata of each figure."""
+    published = []
+    monkeypatch.setattr(
+        figures,
+        "publish_display_data",
+        lambda data, metadata: published.append((data, metadata)),
+    )
+    return published
+
+
+def test_show_stores_a_small_opaque_png_with_alt_text(shown):
+    figure, (axis,) = figures.panels()
+    axis.plot([0, 1], label="curve")
+    figures.show(figure, alt="A rising line.")
+    data, metadata = shown[0]
+    image = Image.open(io.BytesIO(data["image/png"]))
+    assert image.format == "PNG"
+    assert image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+    assert len(data["image/png"]) < 30_000
+    assert data["text/plain"] == "A rising line."
+    assert metadata["image/png"]["alt"] == "A rising line."
+
+
+def test_show_closes_the_figure(shown):
+    figure, _ = figures.panels()
+    figures.show(figure, alt="Empty.")
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_show_refuses_an_empty_alt(shown):
+    figure, _ = figures.panels()
+    with pytest.raises(ValueError, match="alt is empty"):
+        figures.show(figure, alt=" ")
+    plt.close(figure)
+    assert not shown
+
+
+def test_panels_come_in_reading_order():
+    figure, axes = figures.panels(2, 3)
+    rows = [axis.get_subplotspec().rowspan.start for axis in axes]
+    assert rows == [0, 0, 0, 1, 1, 1]
+    plt.close(figure)

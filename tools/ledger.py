@@ -1,0 +1,210 @@
+"""The rules of the ledger: what is stored is what was declared and tested.
+
+Nothing here trusts a stored record: its error and verdict are computed
+again from its numbers, its text is rendered again, and what it says it
+tested is compared with the declaration in the notebook's source.
+"""
+
+import ast
+import inspect
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from learning_mechanics.predictions import MIME, Prediction, Record
+from pages import cells, outputs, tree, where
+from stamp import notebooks
+
+# A record keeps six significant digits: each of its numbers is off by at
+# most this fraction of itself.
+ROUNDING = 5e-6
+UNKNOWN = object()
+
+
+def records(
+    notebook: NotebookNode,
+) -> Iterator[tuple[int, dict, NotebookNode]]:
+    """Yield each stored record, with its cell's number and its output."""
+    for number, output in outputs(notebook):
+        if MIME in output.get("data", {}):
+            yield number, output.data[MIME], output
+
+
+def _literal(node: ast.expr):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return UNKNOWN
+
+
+def _declaration(node: ast.AST) -> dict | None:
+    """Return the arguments, if `node` is a call of `Prediction`.
+
+    An argument that is not a literal is `UNKNOWN`.
+    """
+    if not isinstance(node, ast.Call) or "Prediction" not in (
+        getattr(node.func, "id", None),
+        getattr(node.func, "attr", None),
+    ):
+        return None
+    bound = inspect.signature(Prediction).bind(
+        *map(_literal, node.args),
+        **{keyword.arg: _literal(keyword.value) for keyword in node.keywords},
+    )
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def declarations(notebook: NotebookNode) -> Iterator[tuple[int, dict]]:
+    """Yield each declared prediction, with its cell's number."""
+    for number, cell in cells(notebook, "code"):
+        for node in ast.walk(tree(cell.source)):
+            if (declared := _declaration(node)) is not None:
+                yield number, declared
+
+
+def _calls(notebook: NotebookNode) -> Iterator[tuple[int, str, str]]:
+    """Yield cell, id and kind of each test of a declared prediction."""
+    names = {}
+    for number, cell in cells(notebook, "code"):
+        for node in ast.walk(tree(cell.source)):
+            if isinstance(node, ast.Assign) and (
+                declared := _declaration(node.value)
+            ):
+                names |= {ast.unparse(t): declared for t in node.targets}
+        for node in ast.walk(tree(cell.source)):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("test", "breaks")
+            ):
+                owner = node.func.value
+                declared = _declaration(owner) or names.get(ast.unparse(owner))
+                if declared:
+                    yield number, declared["id"], node.func.attr
+
+
+def _malformed(record: dict) -> str:
+    """Return why no error can be computed from a record, or nothing."""
+    predicted, measured = record["predicted"], record["measured"]
+    if not predicted or len(predicted) != len(measured):
+        return (
+            f"{len(predicted)} predicted and {len(measured)} measured "
+            "numbers; allowed: as many of each, at least one"
+        )
+    numbers = [*predicted, *measured, record["error"], record["tolerance"]]
+    if not all(map(math.isfinite, numbers)):
+        return "a number that is not finite"
+    if record["relative"] and not all(predicted):
+        return "a relative error of a predicted 0"
+    if record["kind"] not in ("test", "breaks"):
+        return f"kind {record['kind']!r}; allowed: 'test', 'breaks'"
+    return ""
+
+
+def _verdict(record: dict) -> Iterator[str]:
+    """Yield where error and verdict disagree with the record's numbers."""
+    predicted, measured = record["predicted"], record["measured"]
+    scales = [abs(p) if record["relative"] else 1.0 for p in predicted]
+    entries = list(zip(predicted, measured, scales, strict=True))
+    error = max(abs(m - p) / scale for p, m, scale in entries)
+    slack = ROUNDING * max((abs(m) + abs(p)) / s for p, m, s in entries)
+    if abs(error - record["error"]) > slack + ROUNDING * error:
+        yield (
+            f"stored error {record['error']:g}, but its numbers give {error:g}"
+        )
+    agrees = record["error"] <= record["tolerance"]
+    if record["holds"] is not (agrees == (record["kind"] == "test")):
+        yield (
+            f"stored verdict {record['holds']}, against error "
+            f"{record['error']:g} and tolerance {record['tolerance']:g}"
+        )
+    elif not record["holds"]:
+        yield "the prediction does not hold"
+
+
+def stored(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check each record against its numbers, text and declaration."""
+    declared = {d["id"]: d for _, d in declarations(notebook)}
+    for number, fields, output in records(notebook):
+        place = f"{where(path, number)}: record {fields.get('id')!r}"
+        try:
+            record = Record(**fields)
+        except TypeError as error:
+            yield f"{place}: {error}"
+            continue
+        if problem := _malformed(fields):
+            yield f"{place}: {problem}"
+            continue
+        for problem in _verdict(fields):
+            yield f"{place}: {problem}"
+        for mime, text in record._repr_mimebundle_().items():
+            if output.data.get(mime) != text:
+                yield f"{place}: stored {mime} is not what it renders to"
+        if record.id not in declared:
+            yield f"{place}: no Prediction({record.id!r}) in the notebook"
+        for name, value in declared.get(record.id, {}).items():
+            if value is not UNKNOWN and value != fields[name]:
+                yield f"{place}: {name} {fields[name]!r}, declared {value!r}"
+
+
+def complete(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that each prediction is tested once and counted at the end."""
+    found = Counter(record.get("id") for _, record, _ in records(notebook))
+    last = 0
+    for number, declared in declarations(notebook):
+        last = number
+        if not isinstance(declared["id"], str):
+            yield f"{where(path, number)}: Prediction's id is not a literal"
+        elif found[declared["id"]] != 1:
+            yield (
+                f"{where(path, number)}: Prediction({declared['id']!r}) has "
+                f"{found[declared['id']]} stored records; allowed: one"
+            )
+    called, shown = {}, {}
+    for number, name, kind in _calls(notebook):
+        called.setdefault(number, []).append(f"{name}.{kind}")
+    for number, record, _ in records(notebook):
+        shown.setdefault(number, []).append(
+            f"{record.get('id')}.{record.get('kind')}"
+        )
+    for number in sorted({*called, *shown}):
+        last = max(last, number)
+        tests, results = called.get(number, []), shown.get(number, [])
+        if sorted(map(str, tests)) != sorted(results):
+            yield (
+                f"{where(path, number)}: calls {tests} but stores {results}; "
+                "allowed: the records of the predictions tested here, each "
+                "called under the name that it was declared with"
+            )
+    if not any(
+        record.get("kind") == "breaks" for _, record, _ in records(notebook)
+    ):
+        yield f"{where(path)}: no prediction `breaks`; allowed: at least one"
+    summaries = [
+        number
+        for number, cell in cells(notebook, "code")
+        if re.search(r"(?m)^predictions\.summary\(\)", cell.source)
+    ]
+    if not summaries or summaries[-1] <= last:
+        yield f"{where(path)}: predictions.summary() does not end the ledger"
+
+
+def unique(root: Path) -> Iterator[str]:
+    """Check that no two predictions of the book have the same id."""
+    first = {}
+    for path in notebooks(root):
+        notebook = nbformat.read(path, as_version=4)
+        for number, declared in declarations(notebook):
+            place = where(path, number)
+            if declared["id"] in first:
+                yield (
+                    f"{place}: id {declared['id']!r} is already declared in "
+                    f"{first[declared['id']]}"
+                )
+            first.setdefault(declared["id"], place)

@@ -1,0 +1,241 @@
+"""The rules of the book that a program can check.
+
+A rule takes a notebook and the absolute path where it is, or would be, and
+yields its problems, each one line: file, cell, what was found, what is
+allowed. Rules on the repository as a whole take its root. ``PAGE`` holds for
+every notebook, ``CHAPTER`` for those that teach (all but the scoreboard),
+``BOOK`` for the repository; ``tests/test_book.py`` applies them all.
+"""
+
+import base64
+import io
+import re
+import statistics
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from nbformat import NotebookNode
+from PIL import Image
+
+import ledger
+import prose
+from pages import cells, outputs, root_of, tokens, where
+from stamp import Identity, notebooks
+
+LINES, MEDIAN, WIDTH = 30, 12, 79
+IMAGE_BYTES = 61_440
+
+
+def _is_install(cell: NotebookNode) -> bool:
+    return "install" in cell.metadata.get("tags", [])
+
+
+def code_size(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that code cells are short, and so are their lines."""
+    sizes = []
+    for number, cell in cells(notebook, "code"):
+        if _is_install(cell):
+            continue
+        lines = cell.source.splitlines()
+        sizes.append(len(lines))
+        if len(lines) > LINES:
+            yield (
+                f"{where(path, number)}: {len(lines)} lines; allowed: {LINES}"
+            )
+        for line in lines:
+            if len(line) > WIDTH:
+                yield (
+                    f"{where(path, number)}: a line of {len(line)} "
+                    f"characters, {line[:30]!r}...; allowed: {WIDTH}"
+                )
+    if sizes and statistics.median(sizes) > MEDIAN:
+        yield (
+            f"{where(path)}: the median code cell has "
+            f"{statistics.median(sizes):g} lines; allowed: {MEDIAN}"
+        )
+
+
+def images(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that images are opaque PNG, small, and have alt text."""
+    for number, cell in cells(notebook, "markdown"):
+        for token in tokens(cell.source):
+            if token.type == "image" and not token.content.strip():
+                yield f"{where(path, number)}: an image without alt text"
+    for number, output in outputs(notebook):
+        data = output.get("data", {})
+        for tag in re.findall(r"<img\b[^>]*>", data.get("text/html", "")):
+            if not re.search(r"\balt=\"[^\"]", tag):
+                yield f"{where(path, number)}: an <img> without alt text"
+        for kind in [mime for mime in data if mime.startswith("image/")]:
+            if kind != "image/png":
+                yield f"{where(path, number)}: {kind}; allowed: image/png"
+                continue
+            alt = output.metadata.get(kind, {}).get("alt", "")
+            if not alt.strip():
+                yield (
+                    f"{where(path, number)}: an image without alt text in "
+                    "its output's metadata; figures.show(fig, alt=...) "
+                    "writes it"
+                )
+            png = base64.b64decode(data[kind])
+            if len(png) > IMAGE_BYTES:
+                yield (
+                    f"{where(path, number)}: an image of {len(png)} bytes; "
+                    f"allowed: {IMAGE_BYTES}"
+                )
+            with Image.open(io.BytesIO(png)) as image:
+                alpha = image.convert("RGBA").getchannel("A")
+            if alpha.getextrema()[0] < 255:
+                yield (
+                    f"{where(path, number)}: an image with transparent "
+                    "pixels; allowed: opaque"
+                )
+
+
+def install_cell(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that the install cell is stamped and precedes every import."""
+    found = [n for n, cell in cells(notebook, "code") if _is_install(cell)]
+    if len(found) != 1:
+        yield (
+            f"{where(path)}: {len(found)} code cells with the tag 'install'; "
+            "allowed: one"
+        )
+        return
+    right = Identity.of(root_of(path)).install_cell
+    if notebook.cells[found[0] - 1].source != right:
+        yield f"{where(path, found[0])}: stale install cell; run: make stamp"
+    for number, cell in cells(notebook, "code"):
+        if number < found[0] and re.search(
+            r"(?m)^\s*(?:from|import) +learning_mechanics\b", cell.source
+        ):
+            yield (
+                f"{where(path, number)}: imports learning_mechanics before "
+                f"the install cell, which is cell {found[0]}"
+            )
+
+
+def badge(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that the first cell has the stamped Colab badge on a line."""
+    root = root_of(path)
+    right = Identity.of(root).badge(path.relative_to(root))
+    first = notebook.cells[0]
+    if first.cell_type != "markdown" or right not in first.source.split("\n"):
+        yield f"{where(path, 1)}: has no line {right!r}; run: make stamp"
+
+
+def executed(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that every code cell ran, in order, without error or stderr."""
+    for count, (number, cell) in enumerate(cells(notebook, "code"), 1):
+        if cell.execution_count != count:
+            yield (
+                f"{where(path, number)}: execution count "
+                f"{cell.execution_count}; allowed: {count}; run: make execute"
+            )
+            break
+    for number, output in outputs(notebook):
+        if output.output_type == "error":
+            yield f"{where(path, number)}: stored error {output.ename}"
+        if output.get("name") == "stderr":
+            yield f"{where(path, number)}: stderr {output.text[:60]!r}"
+
+
+def stored_state(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that no widget state and no timing is stored."""
+    if "widgets" in notebook.metadata:
+        yield f"{where(path)}: widget state in the notebook's metadata"
+    for number, cell in enumerate(notebook.cells, 1):
+        for key in {"execution", "ExecuteTime"} & set(cell.metadata):
+            yield f"{where(path, number)}: timing metadata {key!r}"
+    for number, output in outputs(notebook):
+        for mime in output.get("data", {}):
+            if "jupyter.widget" in mime:
+                yield f"{where(path, number)}: stored output {mime}"
+
+
+def toc(root: Path) -> Iterator[str]:
+    """Check that the table of contents has every page, and no other."""
+
+    def entries(node) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("root", "file"):
+                    yield value
+                yield from entries(value)
+        elif isinstance(node, list):
+            for item in node:
+                yield from entries(item)
+
+    listed = set()
+    for entry in entries(
+        yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
+    ):
+        files = {
+            file
+            for suffix in ("", ".md", ".ipynb")
+            if (file := root / f"{entry}{suffix}").is_file()
+        }
+        if not files:
+            yield f"_toc.yml: {entry} does not exist"
+        listed |= files
+    pages = {*notebooks(root), *(root / "chapters").rglob("*.md")}
+    for page in sorted(pages - listed):
+        name = page.relative_to(root)
+        if not any(part.startswith(("_", ".")) for part in name.parts):
+            yield f"{name}: not in _toc.yml"
+
+
+def modules(root: Path) -> Iterator[str]:
+    """Check that each public module has a reference page and a test file."""
+    for module in sorted((root / "lib/learning_mechanics").glob("[!_]*.py")):
+        for file in (
+            root / "reference" / f"{module.stem}.md",
+            root / "tests" / f"test_{module.stem}.py",
+        ):
+            if not file.is_file():
+                yield f"{file.relative_to(root)}: missing for {module.name}"
+
+
+def machine_paths(root: Path) -> Iterator[str]:
+    """Check that no text file names a folder of one machine."""
+    # The repository may belong to another user, as in a container.
+    git = ["git", "-c", "safe.directory=*", "-C", str(root)]
+    listing = subprocess.run(
+        [*git, "ls-files", "-coz", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in sorted(filter(None, listing.split("\0"))):
+        try:
+            text = (root / name).read_text("utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue  # a binary file, or one deleted and not yet committed
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.search(r"(?<![\w./<+-])/(?:work|root)(?![\w-])", line):
+                yield f"{name}, line {number}: names a path of one machine"
+
+
+def repository_links(root: Path) -> Iterator[str]:
+    """Check that links in the repository's own pages lead somewhere."""
+    for path in sorted(root.glob("*.md")):
+        source = path.read_text("utf-8")
+        for problem in prose.broken_links(source, [source], path):
+            yield f"{path.name}: {problem}"
+
+
+PAGE = (
+    code_size,
+    images,
+    install_cell,
+    badge,
+    executed,
+    stored_state,
+    prose.markdown,
+    prose.links,
+    prose.citations,
+    ledger.stored,
+)
+CHAPTER = (prose.sections, prose.exercises, ledger.complete)
+BOOK = (toc, modules, machine_paths, repository_links, ledger.unique)

@@ -74,8 +74,10 @@ stamp: .venv/ready
 lock:
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install $(INDEX) torch==2.13.0 -e '.[dev]'
+	echo "# Written by make lock: the environment of the stored outputs." \
+		> requirements.txt
 	$(BIN)/pip freeze --all --exclude pip --exclude-editable \
-		| sed 's/+cpu$$//' > requirements.txt
+		| sed 's/+cpu$$//' >> requirements.txt
 
 clean:
 	rm -rf _build

@@ -4,7 +4,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from IPython.testing.globalipapp import start_ipython
+from IPython.core.formatters import DisplayFormatter
 
 from learning_mechanics import predictions
 from learning_mechanics.predictions import MIME, Prediction, PredictionError
@@ -217,7 +217,6 @@ def test_collect_refuses_a_record_of_another_form(tmp_path):
 
 
 def test_display_carries_the_record_in_ipython():
-    shell = start_ipython()
-    bundle, _ = shell.display_formatter.format(settle())
+    bundle, _ = DisplayFormatter().format(settle())
     assert bundle[MIME]["id"] == "a/b"
     assert set(bundle) == {MIME, "text/html", "text/plain"}

@@ -1,9 +1,14 @@
 """What pytest must know about the book's notebooks."""
 
 import pytest
+from hypothesis import settings
 from nbval.plugin import IPyNbFile
 
 from learning_mechanics.predictions import MIME
+
+# The same examples in every run: a failure is one of the change at hand.
+settings.register_profile("book", derandomize=True, deadline=None)
+settings.load_profile("book")
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

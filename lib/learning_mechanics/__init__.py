@@ -8,6 +8,7 @@ Each module is one noun of the field and can be read in one sitting.
 ``tasks``           synthetic tasks whose answer is known
 ``networks``        deep linear networks and multilayer perceptrons
 ``training``        one visible gradient-descent loop that returns a record
+``ensembles``       many networks trained in one batched call
 ``flows``           exact solutions of the training dynamics
 ``measurement``     what is read off a trained network
 ``predictions``     the ledger: declare, test, break, collect

@@ -9,7 +9,11 @@ Each module is one noun of the field and can be read in one sitting.
 ``networks``        deep linear networks and multilayer perceptrons
 ``training``        one visible gradient-descent loop that returns a record
 ``ensembles``       many networks trained in one batched call
+``sweeps``          grids of runs over joblib, resumed after a kill
 ``flows``           exact solutions of the training dynamics
+``kernels``         kernels of infinitely wide networks, and regression
+``spectra``         learning curves, random matrices, power-law fits
+``curvature``       Hessian products, top eigenpairs, tracked sharpness
 ``measurement``     what is read off a trained network
 ``predictions``     the ledger: declare, test, break, collect
 ``figures``         one look for every figure, with alternative text

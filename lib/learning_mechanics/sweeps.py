@@ -1,0 +1,435 @@
+"""Grids of independent runs, over the cores of one machine or of many.
+
+A run is a function of its arguments alone: its seed is one of them, and it
+computes on one thread, so neither the backend nor the order of a sweep can
+change a result. With a folder, every finished run is kept, and a sweep that
+was killed computes only what is missing.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+# How often a run is started again after the process it was in has died.
+RETRIES = 2
+
+# The variables by which `runtime` steers what a run computes. Workers outlive
+# a sweep, so each run brings the values of its own.
+STEERING = tuple(
+    f"LEARNING_MECHANICS_{name}" for name in ("SEED", "SCALE", "DEVICE")
+)
+PASSED_ON = (*STEERING, "LEARNING_MECHANICS_DATA", "CI")
+
+
+def product(**axes: Sequence) -> list[dict[str, Any]]:
+    """Return every combination of the values of named axes.
+
+    Parameters
+    ----------
+    **axes : sequence
+        The values of each argument.
+
+    Returns
+    -------
+    list of dict
+        One point for each combination, the last axis varying fastest.
+
+    Raises
+    ------
+    ValueError
+        If there is no axis or one is empty.
+
+    Examples
+    --------
+    >>> product(width=[16, 32], seed=range(2))[1:3]
+    [{'width': 16, 'seed': 1}, {'width': 32, 'seed': 0}]
+    """
+    axes = {name: list(values) for name, values in axes.items()}
+    empty = [name for name, values in axes.items() if not values]
+    if empty or not axes:
+        raise ValueError(
+            f"no values for axes {empty}; allowed: at least one axis, each "
+            "with at least one value"
+        )
+    return [
+        dict(zip(axes, values, strict=True))
+        for values in itertools.product(*axes.values())
+    ]
+
+
+def run(
+    function: Callable,
+    grid: Sequence[Mapping[str, Any]],
+    *,
+    folder: str | Path | None = None,
+    n_jobs: int = -1,
+    backend: str = "loky",
+) -> list:
+    """Call a function at every point of a grid, in parallel.
+
+    Parameters
+    ----------
+    function : callable
+        A plain function. It must depend on nothing but its arguments, so a
+        run that draws random numbers takes its seed as one.
+    grid : sequence of dict
+        The keyword arguments of each run, distinct, made of numbers,
+        strings, booleans, None, lists and dicts; see `product`.
+    folder : path, optional
+        Where finished runs are kept, one file each, and read back instead
+        of computed again. The file's name is a hash of the function's name
+        and text, of the run's arguments, of the variables that shift seeds,
+        scale and device, and of what the function names around it: plain
+        values, arrays, and functions of the same module. Nothing else is
+        part of it: take a new folder after changing a package it calls.
+    n_jobs : int
+        Worker processes; -1 for one per core. Dask uses all of its own.
+    backend : str
+        Of joblib: ``loky`` for the processes of this machine,
+        ``sequential`` for none, ``dask`` for the cluster of the
+        ``distributed.Client`` in use.
+
+    Returns
+    -------
+    list
+        The results in the order of the grid, as plain values: tensors
+        become arrays and tuples lists, whether or not they were stored.
+
+    Raises
+    ------
+    ValueError
+        If the grid is empty or repeats a point, or the function's text,
+        which belongs to a stored run's name, cannot be read.
+    TypeError
+        If `function` is not a function, a point does not fit its signature
+        or is not made of plain values, or a result cannot be stored.
+    RuntimeError
+        If a run raises, or the process it is in dies each of the three
+        times it is started, the last time alone. The message names the
+        arguments; what had finished stays in `folder`.
+
+    Warns
+    -----
+    UserWarning
+        If a stored file is damaged; that run is computed again.
+
+    Examples
+    --------
+    >>> def square(x, seed=0):
+    ...     return {"value": x**2}
+    >>> run(square, product(x=[1, 2, 3]), backend="sequential")
+    [{'value': 1}, {'value': 4}, {'value': 9}]
+    """
+    # Here, since it loads torch, which a worker may not need.
+    from learning_mechanics import runtime
+
+    points = _points(function, grid)
+    if backend == "threading":
+        raise ValueError(
+            "backend='threading'; allowed: loky, sequential, dask or another "
+            "of processes, since threads share random and thread settings"
+        )
+    environment = {name: os.environ.get(name) for name in PASSED_ON}
+    paths: list[Path | None] = [None] * len(points)
+    if folder is not None:
+        paths = _paths(function, points, Path(folder), environment)
+    results = {
+        i: stored[0]
+        for i, path in enumerate(paths)
+        if path is not None and (stored := _load(path))
+    }
+    deaths = [0] * len(points)
+    # An executor that kept its workers' thread counts would be another one.
+    threads = {"inner_max_num_threads": 1} if backend == "loky" else {}
+    with (
+        runtime.progress(
+            description=function.__name__, total=len(points)
+        ) as bar,
+        joblib.parallel_config(backend=backend, n_jobs=n_jobs, **threads),
+    ):
+        bar.update(len(results))
+        while len(results) < len(points):
+            left = [i for i in range(len(points)) if i not in results]
+            suspect = [i for i in left if deaths[i] == RETRIES]
+            # One by one, those who may have killed the others' workers.
+            batch = suspect[:1] or left
+            flying: set[int] = set()
+            parallel = joblib.Parallel(
+                batch_size=1,
+                pre_dispatch="n_jobs",
+                return_as="generator_unordered",
+                # One worker would be this process itself: not for a suspect.
+                **({"n_jobs": 2} if suspect and n_jobs != 1 else {}),
+            )
+            tasks = _tasks(batch, function, points, environment, flying)
+            try:
+                for i, result in parallel(tasks):
+                    if paths[i] is not None:
+                        _save(paths[i], result)
+                    results[i] = result
+                    flying.discard(i)
+                    bar.update(1)
+            except BrokenExecutor as error:
+                if suspect:
+                    raise RuntimeError(
+                        f"{_name(function, points[batch[0]])} ended its "
+                        f"process {RETRIES + 1} times, the last time alone "
+                        f"(out of memory, perhaps): {error}"
+                    ) from error
+                for i in list(flying) or batch[:1]:
+                    deaths[i] += 1
+    return [results[i] for i in range(len(points))]
+
+
+def _tasks(
+    batch: list[int],
+    function: Callable,
+    points: list[dict],
+    environment: dict,
+    flying: set[int],
+) -> Iterator:
+    for i in batch:
+        flying.add(i)
+        yield joblib.delayed(_call)(i, function, points[i], environment)
+
+
+def _call(i: int, function: Callable, point: dict, environment: dict) -> tuple:
+    """Run one point, on one thread and under the sweep's variables."""
+    with _steered(environment), _one_thread():
+        try:
+            result = function(**point)
+        except Exception as error:
+            # An exception of its own class may not survive the way back.
+            raise RuntimeError(
+                f"{_name(function, point)} failed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return i, _plain(result, f"result of {_name(function, point)}")
+
+
+@contextlib.contextmanager
+def _steered(environment: dict) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in environment}
+    _set(environment)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(environment: dict) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    # Only where it is in use: most of a worker's start would be loading it.
+    torch = sys.modules.get("torch")
+    with threadpool_limits(1):
+        if torch is None:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _points(function: Callable, grid: Sequence[Mapping]) -> list[dict]:
+    if not inspect.isfunction(function):
+        raise TypeError(f"function={function!r}; allowed: a plain function")
+    if isinstance(grid, Mapping):
+        raise TypeError(
+            "grid is one dict; allowed: a list of dicts, such as product(...)"
+        )
+    points = [dict(point) for point in grid]
+    if not points:
+        raise ValueError("grid is empty; allowed: at least one point")
+    signature, seen = inspect.signature(function), {}
+    for i, point in enumerate(points):
+        try:
+            signature.bind(**point)
+        except TypeError as error:
+            raise TypeError(
+                f"point {i} of grid, {point}: {error}; allowed: the arguments "
+                f"of {function.__name__}{signature}"
+            ) from None
+        first = seen.setdefault(_text(point, f"point {i} of grid"), i)
+        if first != i:
+            raise ValueError(
+                f"points {first} and {i} of grid are both {point}; allowed: "
+                "distinct points, repetitions with a seed of their own"
+            )
+    return points
+
+
+def _text(point: dict, name: str) -> str:
+    plain = _plain(point, name)
+    if arrays := _split(plain)[1]:
+        raise TypeError(
+            f"{name} holds {len(arrays)} arrays; allowed: numbers, strings, "
+            "booleans, None, lists and dicts; make arrays in the run"
+        )
+    return json.dumps(plain, sort_keys=True)
+
+
+def _paths(
+    function: Callable, points: list[dict], folder: Path, environment: dict
+) -> list[Path]:
+    text = _surroundings(function, {})
+    folder.mkdir(parents=True, exist_ok=True)
+    what = [text, *(environment[name] for name in STEERING)]
+    keys = (json.dumps([*what, _text(point, "point")]) for point in points)
+    return [folder / f"{_digest(key.encode())[:32]}.npz" for key in keys]
+
+
+def _surroundings(function: Callable, seen: dict) -> dict:
+    """Gather what a function is: its text, and what it names around it.
+
+    That is values, and functions of its own module, with theirs in turn.
+    """
+    try:
+        source = inspect.getsource(function)
+    except OSError:
+        raise ValueError(
+            f"the text of {function.__name__} cannot be read, but a stored "
+            "run is named by it; allowed: functions of a file or a notebook"
+        ) from None
+    around: dict[str, Any] = {}
+    seen[function.__qualname__] = [source, around]
+    names = inspect.getclosurevars(function)
+    for name, value in {**names.globals, **names.nonlocals}.items():
+        if inspect.isfunction(value):
+            inside = value.__module__ == function.__module__
+            if inside and value.__qualname__ not in seen:
+                _surroundings(value, seen)
+        elif not (inspect.ismodule(value) or inspect.isclass(value)):
+            # What is no plain value cannot be compared, and is left out.
+            with contextlib.suppress(TypeError):
+                tree, arrays = _split(_plain(value, name))
+                around[name] = [tree, *map(_array_digest, arrays)]
+    return seen
+
+
+def _array_digest(array: np.ndarray) -> str:
+    return f"{array.dtype}{array.shape}" + _digest(array.tobytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _name(function: Callable, point: dict) -> str:
+    inside = ", ".join(f"{key}={value!r}" for key, value in point.items())
+    return f"{function.__name__}({inside})"
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Reduce a value to what JSON and arrays can hold, or refuse it."""
+    # By type: a subclass, such as an enumeration, would come back as another.
+    if type(value) in (type(None), bool, str, int, float):
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return value.item()
+    if type(value) in (list, tuple):
+        return [_plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {k: _plain(v, f"{name}[{k!r}]") for k, v in value.items()}
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufcU":
+        return np.array(value)
+    raise TypeError(
+        f"{name} is {value!r:.80}, a {type(value).__name__}; allowed: "
+        "numbers, strings, booleans, None, arrays and tensors of numbers, "
+        "and lists and dicts with string keys of these"
+    )
+
+
+def _split(value: Any) -> tuple[Any, list[np.ndarray]]:
+    """Part a plain value into JSON, with arrays as null, and the arrays.
+
+    Returns the JSON, and the arrays in the order of a walk through it; each
+    node is [kind, content], so that nothing can pass for an array.
+    """
+    if isinstance(value, np.ndarray):
+        return ["array", None], [value]
+    if isinstance(value, list):
+        parts = [_split(v) for v in value]
+        tree = ["list", [t for t, _ in parts]]
+    elif isinstance(value, dict):
+        parts = [_split(v) for v in value.values()]
+        tree = ["dict", dict(zip(value, (t for t, _ in parts), strict=True))]
+    else:
+        return ["value", value], []
+    return tree, [array for _, arrays in parts for array in arrays]
+
+
+def _join(tree: list, arrays: Iterator[np.ndarray]) -> Any:
+    kind, content = tree
+    if kind == "array":
+        return next(arrays)
+    if kind == "list":
+        return [_join(t, arrays) for t in content]
+    if kind == "dict":
+        return {key: _join(t, arrays) for key, t in content.items()}
+    return content
+
+
+def _save(path: Path, result: Any) -> None:
+    """Write a file that exists whole or not at all."""
+    tree, arrays = _split(result)
+    members = {str(i): array for i, array in enumerate(arrays)}
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, tree=np.array(json.dumps(tree)), **members)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _load(path: Path) -> list:
+    """Return [result], or [] if there is none that can be read."""
+    try:
+        # Opened here: of a damaged file, np.load would leave its own open.
+        with (
+            path.open("rb") as whole,
+            np.load(whole, allow_pickle=False) as file,
+        ):
+            tree = json.loads(str(file["tree"]))
+            arrays = (file[str(i)] for i in range(len(file.files) - 1))
+            return [_join(tree, arrays)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+        warnings.warn(
+            f"{path} is damaged and its run is computed again: {e}",
+            stacklevel=3,
+        )
+        return []

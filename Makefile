@@ -6,6 +6,7 @@
 #   make execute    run notebooks into their stored outputs
 #                   (CHAPTERS="chapters/a/b.ipynb ..." for some of them)
 #   make replicate  run every chapter under fresh seeds (SEEDS=10)
+#   make bench      time the engine against the plain way and the best peer
 #   make serve      the site on http://localhost:8000
 #   make stamp      write address, branch and version wherever they stand
 #   make lock       resolve requirements.txt anew (on a machine without a GPU)
@@ -36,7 +37,7 @@ test execute replicate: export LEARNING_MECHANICS_SCALE := quick
 test execute replicate: export LEARNING_MECHANICS_DEVICE := cpu
 test execute replicate: export LEARNING_MECHANICS_SEED := 0
 
-.PHONY: book test lint execute replicate serve stamp lock clean
+.PHONY: book test lint execute replicate bench serve stamp lock clean
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -64,6 +65,10 @@ execute: .venv/ready
 
 replicate: .venv/ready
 	python tools/replicate.py $(SEEDS)
+
+bench: .venv/ready
+	$(BIN)/pip install -c requirements.txt jax
+	env -u OMP_NUM_THREADS python tools/bench.py
 
 serve: book
 	python -m http.server --directory _build/html 8000

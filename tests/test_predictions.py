@@ -118,6 +118,8 @@ def test_scalars_arrays_and_tensors(numbers):
         ([1.0], [np.inf], "measured.*NaN or infinite"),
         ([], [], "empty"),
         ([0.0, 1.0], [0.0, 1.0], "contains 0"),
+        ([1.0], [1.0 + 1.0j], "measured.*complex"),
+        ([1e-300], [1e300], "overflows"),
     ],
 )
 def test_bad_numbers_are_refused(kind, predicted, measured, message):

@@ -293,7 +293,13 @@ class Prediction:
                 "be a fraction; allowed: nonzero values, or relative=False"
             )
         scale = np.abs(predicted) if self.relative else 1.0
-        error = float(np.max(np.abs(measured - predicted) / scale))
+        with np.errstate(over="ignore"):
+            error = float(np.max(np.abs(measured - predicted) / scale))
+        if not math.isfinite(error):
+            raise ValueError(
+                f"the error of {self.id!r} overflows; allowed: predicted "
+                "values further from 0, or relative=False"
+            )
         agrees = error <= self.tolerance
         record = Record(
             **asdict(self),
@@ -314,6 +320,10 @@ class Prediction:
     def _checked(self, name: str, values) -> np.ndarray:
         if hasattr(values, "detach"):
             values = values.detach().cpu()
+        if np.iscomplexobj(values):
+            raise ValueError(
+                f"{name} of {self.id!r} is complex; allowed: real values"
+            )
         array = np.asarray(values, dtype=float)
         if array.size == 0:
             raise ValueError(

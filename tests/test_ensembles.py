@@ -225,6 +225,99 @@ def test_other_architectures_equal_the_loop(size, loss):
     same_weights(one, many, rtol=1e-8, atol=1e-11)
 
 
+@settings(max_examples=15)
+@given(
+    st.lists(st.integers(1, 6), max_size=3),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, torch.relu, torch.tanh, torch.erf]),
+    st.sampled_from(ensembles.LOSSES),
+)
+def test_parametrizations_equal_the_loop(
+    hidden, biased, scaled, activation, loss
+):
+    """Biases, multipliers, and a rate for each parameter."""
+    inputs, targets = problem(loss)
+    widths = [D, *hidden, K]
+    depth = len(widths) - 1
+
+    def modules():
+        return [
+            networks.MLP(
+                networks.gaussian_weights(
+                    widths, scale=1.0, generator=stream(i)
+                ),
+                activation,
+                biases=[torch.ones(w).double() for w in widths[1:]]
+                if biased
+                else None,
+                multipliers=[0.5 + 0.3 * j for j in range(depth)]
+                if scaled
+                else None,
+            )
+            for i in range(2)
+        ]
+
+    one, many = modules(), modules()
+    count = len(list(one[0].parameters()))
+    rates = torch.linspace(0.01, 0.09, 2 * count).double().view(2, count)
+    losses = loop(
+        one,
+        inputs,
+        targets,
+        lambda i, parameters: torch.optim.SGD(
+            [
+                {"params": [p], "lr": rate.item()}
+                for p, rate in zip(parameters, rates[i], strict=True)
+            ]
+        ),
+        6,
+        loss,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensembles._stacked, "ROWS", 13)
+        record = ensembles.train(
+            many, inputs, targets, learning_rate=rates, steps=6, loss=loss
+        )
+    np.testing.assert_allclose(record["loss"], losses, rtol=1e-9)
+    same_weights(one, many, rtol=1e-8, atol=1e-11)
+
+
+class Bigram(torch.nn.Module):
+    """Logits [n, t, K] of the next of K tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(K, K).double())
+
+    def forward(self, tokens):
+        return self.table[tokens]
+
+
+def test_tokens_are_inputs():
+    tokens = torch.randint(0, K, (N, 4), generator=stream(0))
+    module = Bigram()
+    record = ensembles.train(
+        [module],
+        tokens[:, :-1],
+        tokens[:, 1:],
+        learning_rate=1.0,
+        steps=400,
+        loss="cross entropy",
+    )
+    pairs = torch.zeros(K, K).double()
+    pairs.index_put_(
+        (tokens[:, :-1].flatten(), tokens[:, 1:].flatten()),
+        torch.ones(()).double(),
+        accumulate=True,
+    )
+    found = module.table.softmax(-1).detach()
+    torch.testing.assert_close(
+        found, pairs / pairs.sum(1, keepdim=True), rtol=1e-3, atol=1e-4
+    )
+    assert record["loss"][0, 0] == pytest.approx(np.log(K))
+
+
 def test_shapes_are_grouped_and_results_come_in_order():
     inputs, targets = problem()
     sizes = [(D, 4, K), (D, 9, 8, K), (D, 4, K), (D, K), (D, 9, 8, K)]
@@ -332,6 +425,8 @@ def test_float32_is_kept():
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"learning_rate": [0.1] * 3}, r"learning_rate has shape \(3,\)"),
         ({"learning_rate": -0.1}, "learning_rate=-0.1"),
+        ({"learning_rate": np.full((2, 2), 0.1)}, r"\(2, 2\).*\[3\]"),
+        ({"learning_rate": np.full((1, 3), 0.1)}, r"learning_rate has"),
         ({"weight_decay": float("nan")}, "weight_decay=nan"),
         ({"batch_size": N + 1}, f"batch_size={N + 1}"),
         ({"batch_size": 4}, "generators: 0 for 2"),

@@ -11,16 +11,22 @@ ROWS = 256  # samples that pass through a chunk together on a CPU
 
 
 class SGD:
-    """`torch.optim.SGD` without momentum, one rate a network."""
+    """`torch.optim.SGD` without momentum.
+
+    `rates` is [k, number of parameters], `decays` is [k].
+    """
 
     def __init__(self, rates, decays, momentum):
         self.rates, self.decays, self.momentum = rates, decays, momentum
+        self.decaying = bool(decays.any())
         self.state: dict[str, tuple[torch.Tensor, ...]] = {}
 
     def __call__(self, parameters, gradients, step):
-        for name, parameter in parameters.items():
+        for rate, (name, parameter) in zip(
+            self.rates.T, parameters.items(), strict=True
+        ):
             shape = (-1, *[1] * (parameter.dim() - 1))
-            rate, decay = self.rates.view(shape), self.decays.view(shape)
+            rate, decay = rate.reshape(shape), self.decays.view(shape)
             self.move(name, parameter, gradients[name], rate, decay, step)
 
     def move(self, name, parameter, gradient, rate, decay, step):
@@ -28,7 +34,7 @@ class SGD:
         parameter.addcmul_(gradient, rate, value=-1)
 
     def shrink(self, parameter, rate, decay):
-        if self.decays.any():
+        if self.decaying:
             parameter.mul_(1 - rate * decay)
 
 
@@ -40,7 +46,8 @@ class Momentum(SGD):
             self.state[name] = (torch.zeros_like(parameter),)
         (velocity,) = self.state[name]
         velocity.mul_(self.momentum).add_(gradient)
-        velocity.addcmul_(parameter, decay)
+        if self.decaying:
+            velocity.addcmul_(parameter, decay)
         parameter.addcmul_(velocity, rate, value=-1)
 
 
@@ -79,13 +86,19 @@ class Batched:
 
     def __init__(self, stack, loss: str, shared: bool):
         self.shared = shared
-        self.weights = list(stack.parameters.values())  # [k, out, in]
-        self.activation = stack.module.activation
+        module = stack.module
+        depth = len(module.weights)
+        self.activation = module.activation
+        self.multipliers = module.multipliers or (1.0,) * depth
         self.loss = loss
         self.gradients = {
             name: torch.empty_like(value)
             for name, value in stack.parameters.items()
         }
+        values = list(stack.parameters.values())
+        self.weights, self.biases = values[:depth], values[depth:]
+        slopes = list(self.gradients.values())
+        self.weight_slopes, self.bias_slopes = slopes[:depth], slopes[depth:]
         self.hidden: list[torch.Tensor] = []
         self.deltas: list[torch.Tensor] = []
 
@@ -112,26 +125,46 @@ class Batched:
         self._buffers(x.shape[1])
         slopes = []
         below = x
-        for weight, out in zip(self.weights, self.hidden, strict=True):
-            torch.bmm(below, weight.mT, out=out)
+        for layer, out in enumerate(self.hidden):
+            _product(
+                out,
+                below,
+                self.weights[layer].mT,
+                self.multipliers[layer],
+                self.biases[layer][:, None] if self.biases else None,
+            )
             if out is not self.hidden[-1]:
                 slopes.append(_activate(self.activation, out))
             below = out
         losses, delta = _outer(self.loss, below, y, n, self.deltas[-1])
-        gradients = list(self.gradients.values())
         for layer in reversed(range(len(self.weights))):
             below = self.hidden[layer - 1] if layer else x
-            gradient = gradients[layer]
-            if more:
-                gradient.baddbmm_(delta.mT, below)
-            else:
-                torch.bmm(delta.mT, below, out=gradient)
+            slope = self.weight_slopes[layer]
+            scale = self.multipliers[layer]
+            add = slope if more else None
+            _product(slope, delta.mT, below, scale, add)
+            if self.biases:
+                if not more:
+                    self.bias_slopes[layer].zero_()
+                self.bias_slopes[layer].add_(delta.sum(1))
             if layer:
                 back = self.deltas[layer - 1]
-                torch.bmm(delta, self.weights[layer], out=back)
+                _product(back, delta, self.weights[layer], scale)
                 slopes[layer - 1](back, below)
                 delta = back
         return losses
+
+
+def _product(out, left, right, scale, add=None):
+    """Write scale * left @ right + add into `out`, in one kernel."""
+    torch.baddbmm(
+        out if add is None else add,
+        left,
+        right,
+        beta=0 if add is None else 1,  # with 0, what `out` held is ignored
+        alpha=scale,
+        out=out,
+    )
 
 
 def _activate(activation, hidden):
@@ -184,7 +217,9 @@ class Vectorized:
             outputs = functional_call(stack.module, parameters, (x,))
             if loss == "squared error":
                 return (outputs - y).square().sum() / (2 * len(x))
-            return torch.nn.functional.cross_entropy(outputs, y)
+            return torch.nn.functional.cross_entropy(
+                outputs.flatten(0, -2), y.flatten()
+            )
 
         data = None if shared else 0
         self.call = torch.vmap(grad_and_value(one), (0, data, data))

@@ -16,7 +16,8 @@ from torch.func import functional_call, stack_module_state
 from learning_mechanics import _stacked, runtime
 from learning_mechanics import networks as nets
 
-CACHE = 4 * 2**20  # bytes that a chunk may occupy on a CPU
+CACHE = 6 * 2**20  # bytes that a chunk may occupy on a CPU
+OWN = ("activation", "multipliers")  # of an MLP, not in its `repr`
 LOSSES = ("squared error", "cross entropy")
 
 
@@ -81,10 +82,12 @@ def train(
         m networks, of any shapes. `networks.MLP` goes through batched matrix
         products, other modules through ``torch.func``.
     inputs, targets : torch.Tensor
-        Shared by all: [n, ...] and [n, n_out], or int64 labels [n] for
-        ``cross entropy``.
+        Shared by all: [n, ...], int64 if they are tokens, and targets of
+        the outputs' shape, or for ``cross entropy`` int64 labels in the
+        shape of the outputs without their last dimension.
     learning_rate : float or array_like
-        One for all, or one a network, [m].
+        One for all, one a network, [m], or one for each parameter of each
+        network, [m, p], in the order of ``named_parameters()``.
     steps : int
         Number of updates, at least 1.
     loss : str
@@ -134,7 +137,7 @@ def train(
     """
     networks = list(networks)
     _check(networks, inputs, targets, loss, steps, every, batch_size, measure)
-    rates = _per_network("learning_rate", learning_rate, len(networks))
+    rates = _rates(learning_rate, networks)
     decays = _per_network("weight_decay", weight_decay, len(networks))
     if optimizer not in _stacked.UPDATES:
         raise ValueError(
@@ -157,7 +160,9 @@ def train(
             stack = Stack(members)
             like = next(iter(stack.parameters.values()))
             update = _stacked.UPDATES[optimizer](
-                rates[chunk].to(like), decays[chunk].to(like), momentum
+                rates[chunk].expand(-1, len(stack.parameters)).to(like),
+                decays[chunk].to(like),
+                momentum,
             )
             orders = batch_size and [
                 _order(generators[i], len(inputs), batch_size) for i in chunk
@@ -208,8 +213,8 @@ def _chunks(networks: list[torch.nn.Module], samples: int) -> list[list[int]]:
     groups: dict[tuple, list[int]] = {}
     for i, network in enumerate(networks):
         shapes = tuple(tuple(p.shape) for p in network.parameters())
-        activation = getattr(network, "activation", None)
-        key = (type(network), repr(network), activation, shapes)
+        own = (getattr(network, name, None) for name in OWN)
+        key = (type(network), repr(network), *own, shapes)
         groups.setdefault(key, []).append(i)
     chunks = []
     for group in groups.values():
@@ -221,8 +226,9 @@ def _chunks(networks: list[torch.nn.Module], samples: int) -> list[list[int]]:
                 for p in parameters
             )
             fit = CACHE // (numbers * parameters[0].element_size())
-            # Fewer than one a thread would leave threads idle.
-            size = max(fit, torch.get_num_threads(), 1)
+            # As many for each thread: none waits for another.
+            threads = torch.get_num_threads()
+            size = max(fit // threads, 1) * threads
         chunks += [group[i : i + size] for i in range(0, len(group), size)]
     return chunks
 
@@ -234,6 +240,22 @@ def _order(
     while True:
         order = torch.randperm(samples, generator=generator)
         yield from order.split(batch_size)[: samples // batch_size]
+
+
+def _rates(values, networks) -> torch.Tensor:
+    """Return learning rates, [m, 1] or [m, p]."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if values.dim() < 2:
+        return _per_network("learning_rate", values, len(networks))[:, None]
+    counts = sorted({len(list(n.parameters())) for n in networks})
+    if [values.shape[1]] != counts:
+        raise ValueError(
+            f"learning_rate has shape {tuple(values.shape)}, networks have "
+            f"{counts} parameters; allowed: one column a parameter"
+        )
+    return torch.stack(
+        [_per_network("learning_rate", v, len(networks)) for v in values.T], 1
+    )
 
 
 def _per_network(name: str, values, count: int) -> torch.Tensor:
@@ -274,13 +296,15 @@ def _check(
         if not values.isfinite().all():
             raise ValueError(f"{name} contains NaN or infinite values")
     expected = {(p.dtype, p.device) for n in networks for p in n.parameters()}
-    found = (inputs.dtype, inputs.device)
-    if expected != {found}:
+    dtype = next(networks[0].parameters()).dtype
+    kind = torch.int64 if inputs.dtype == torch.int64 else dtype
+    if expected != {(dtype, inputs.device)} or inputs.dtype != kind:
         raise ValueError(
-            f"inputs are {found}, networks {sorted(expected, key=str)}; "
-            "allowed: one dtype on one device"
+            f"inputs are {inputs.dtype} on {inputs.device}, networks "
+            f"{sorted(expected, key=str)}; allowed: one dtype on one device, "
+            "or tokens in int64"
         )
-    wanted = inputs.dtype if loss == "squared error" else torch.int64
+    wanted = dtype if loss == "squared error" else torch.int64
     if (targets.dtype, targets.device) != (wanted, inputs.device):
         raise ValueError(
             f"targets are {targets.dtype} on {targets.device}; allowed with "

@@ -3,16 +3,17 @@
 #   make book       environment, then the site; prints where the page is
 #   make test       environment, then every check
 #   make lint       style of code and notebooks, stamped addresses
-#   make execute    run notebooks into their stored outputs
-#                   (CHAPTERS="chapters/a/b.ipynb ..." for some of them)
-#   make replicate  run every chapter under fresh seeds (SEEDS=10)
+#   make execute    run notebooks into their stored outputs; all, or those
+#                   in CHAPTERS="chapters/a/b.ipynb ..."
+#   make replicate  run chapters, as above, under fresh seeds (SEEDS=10)
 #   make bench      time the engine against the plain way and the best peer
 #   make serve      the site on http://localhost:8000
 #   make stamp      write address, branch and version wherever they stand
 #   make lock       resolve requirements.txt anew (on a machine without a GPU)
 #   make clean      remove what was built
 #
-# TORCH=cpu takes PyTorch's CPU build where pip would choose a CUDA one.
+# TORCH=cpu takes PyTorch's CPU build where pip would choose a CUDA one, and
+# PYTHON=... another interpreter than python3.11 to make the environment.
 
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -26,9 +27,17 @@ else ifneq ($(TORCH),)
 $(error TORCH=$(TORCH); allowed: cpu, or nothing)
 endif
 
+# Its scripts name the folder that .venv was made in: moved, they fail; copied,
+# they run the code of the other folder.
+ifneq ($(wildcard .venv/pyvenv.cfg),)
+ifeq ($(shell grep -F " $(CURDIR)/.venv" .venv/pyvenv.cfg),)
+$(error .venv was made in another folder; remove it, then run make again)
+endif
+endif
+
+# The scoreboard reads what the others store.
 PAGES := $(shell find chapters -name '*.ipynb' -not -path '*/.*' \
 	-not -name scoreboard.ipynb | sort) chapters/scoreboard.ipynb
-CHAPTERS ?= $(PAGES)
 SEEDS ?= 10
 
 # Stored outputs are those of the quick scale on a CPU, under the book's seeds.
@@ -60,15 +69,22 @@ test: lint book
 		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters
 
 execute: .venv/ready
+	@$(foreach page,$(CHAPTERS),$(if $(wildcard $(page)),,$(error \
+		CHAPTERS has $(page), which does not exist)))
 	jupyter nbconvert --execute --to notebook --inplace \
-		--ExecutePreprocessor.record_timing=False $(CHAPTERS)
+		--ExecutePreprocessor.record_timing=False $(or $(CHAPTERS),$(PAGES))
 
 replicate: .venv/ready
-	python tools/replicate.py $(SEEDS)
+	python tools/replicate.py $(SEEDS) $(CHAPTERS)
 
-bench: .venv/ready
-	$(BIN)/pip install -c requirements.txt jax
-	env -u OMP_NUM_THREADS python tools/bench.py
+# The peers want versions of their own, so they get an environment.
+_build/peers/ready: tools/peers.txt
+	$(PYTHON) -m venv --clear _build/peers
+	_build/peers/bin/pip install $(INDEX) -c requirements.txt -r $<
+	touch $@
+
+bench: .venv/ready _build/peers/ready
+	env -u OMP_NUM_THREADS CI=true python tools/bench.py
 
 serve: book
 	python -m http.server --directory _build/html 8000

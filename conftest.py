@@ -4,7 +4,7 @@ import pytest
 from hypothesis import settings
 from nbval.plugin import IPyNbFile
 
-from learning_mechanics.predictions import MIME
+from learning_mechanics.records import MIME
 
 # The same examples in every run: a failure is one of the change at hand.
 settings.register_profile("book", derandomize=True, deadline=None)

@@ -9,41 +9,34 @@ import nbformat
 import pytest
 
 import rules
-import stamp
+from pages import is_chapter
+from stamp import ROOT, notebooks
 
-ROOT = stamp.ROOT
-NOTEBOOKS = [path.relative_to(ROOT) for path in stamp.notebooks(ROOT)]
-CHAPTERS = [path for path in NOTEBOOKS if path.stem != "scoreboard"]
+PAGES = [
+    pytest.param(rule, path, id=f"{path.relative_to(ROOT)}-{rule.__name__}")
+    for path in notebooks(ROOT)
+    for rule in rules.PAGE
+    + (rules.CHAPTER if is_chapter(path) else rules.APPENDIX)
+]
 
 
-def _name(value):
-    return getattr(value, "__name__", str(value))
+def refuse(problems):
+    if found := list(problems):
+        pytest.fail("\n".join(found), pytrace=False)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
-@pytest.mark.parametrize("rule", rules.PAGE, ids=_name)
+@pytest.mark.parametrize(("rule", "path"), PAGES)
 def test_page(rule, path):
-    notebook = nbformat.read(ROOT / path, as_version=4)
-    found = list(rule(notebook, ROOT / path))
-    assert not found, "\n".join(["", *found])
+    refuse(rule(nbformat.read(path, as_version=4), path))
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=_name)
-@pytest.mark.parametrize("rule", rules.CHAPTER, ids=_name)
-def test_chapter(rule, path):
-    notebook = nbformat.read(ROOT / path, as_version=4)
-    found = list(rule(notebook, ROOT / path))
-    assert not found, "\n".join(["", *found])
-
-
-@pytest.mark.parametrize("rule", rules.BOOK, ids=_name)
+@pytest.mark.parametrize("rule", rules.BOOK, ids=lambda rule: rule.__name__)
 def test_book(rule):
-    found = list(rule(ROOT))
-    assert not found, "\n".join(["", *found])
+    refuse(rule(ROOT))
 
 
 def test_there_is_a_chapter():
-    assert CHAPTERS
+    assert any(map(is_chapter, notebooks(ROOT)))
 
 
 def test_the_readme_gives_the_commands_of_the_makefile():

@@ -1,12 +1,17 @@
 """`data` against a small server of its own, numpy and scikit-learn."""
 
+import argparse
+import ast
 import gzip
 import hashlib
+import inspect
 import json
 import subprocess
 import sys
 import threading
 import time
+import tokenize
+import typing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -169,7 +174,9 @@ def test_patches_follow_the_seed():
     assert not one.equal(other)
 
 
-@pytest.mark.parametrize("arguments", [(0, 1), (428, 1), (2.5, 1), (4, 0)])
+@pytest.mark.parametrize(
+    "arguments", [(0, 1), (428, 1), (2.5, 1), (4.0, 1), (4, 0), (4, True)]
+)
 def test_patches_refuse_sizes(arguments):
     with pytest.raises(ValueError, match=r"(size|count)=.*allowed"):
         data.photograph_patches(*arguments, torch.Generator())
@@ -457,7 +464,7 @@ BAD_INPUTS = {
     "empty": (torch.ones(0, 2), ValueError, "matrix"),
     "nan": (torch.tensor([[1.0], [np.nan]]), ValueError, "finite"),
     "infinite": (torch.tensor([[1.0], [np.inf]]), ValueError, "finite"),
-    "constant": (torch.full((9, 2), 0.1), ValueError, "directions"),
+    "constant": (torch.full((9, 2), 0.1), ValueError, "the same"),
 }
 
 
@@ -468,9 +475,9 @@ def test_whiten_refuses_inputs(fault):
         data.whiten(inputs)
 
 
-@pytest.mark.parametrize("rank", [0, -1, 6, 2.5])
+@pytest.mark.parametrize("rank", [0, -1, 6, 2.5, True, 2.0])
 def test_whiten_refuses_ranks(rank):
-    with pytest.raises(ValueError, match=f"rank={rank}; allowed: 1 .* 5"):
+    with pytest.raises(ValueError, match=f"rank={rank}; allowed: .* 1 to 5"):
         data.whiten(correlated(), rank)
 
 
@@ -493,3 +500,24 @@ def test_one_hot():
 def test_one_hot_refuses(labels, error):
     with pytest.raises(error, match=r"labels=.*allowed"):
         data.one_hot(labels, 3)
+
+
+@pytest.mark.parametrize("classes", [0, 2.0, "a"])
+def test_one_hot_refuses_classes(classes):
+    with pytest.raises(ValueError, match=r"classes=.*allowed"):
+        data.one_hot(torch.tensor([0]), classes)
+
+
+def test_text_is_the_source_of_the_standard_library():
+    text = data.text()
+    assert text == data.text()
+    assert "\r" not in text
+    modules = (argparse, ast, tokenize, typing)  # in alphabetical order
+    places = [text.index(inspect.getsource(m)) for m in modules]
+    assert places == sorted(places)
+
+
+def test_text_without_a_library_names_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(data.sysconfig, "get_path", lambda name: tmp_path)
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        data.text()

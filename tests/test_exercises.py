@@ -1,53 +1,68 @@
 """Every self-check accepts the reference solution, and refuses a wrong one."""
 
+import ast
 import contextlib
 import io
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 
-CHAPTERS = Path(__file__).parents[1] / "chapters"
-FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+from pages import cells, is_chapter, tagged, tree, where
+from prose import solution
+from stamp import ROOT, notebooks
+
+CHAPTERS = [path for path in notebooks(ROOT) if is_chapter(path)]
+# A wrong answer of the right form: half of every returned number.
+WRONG = """
+def half(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(half, value))
+    return 0.5 * value
 
 
-def exercises():
-    """Yield imports, solution and check of every computation exercise."""
-    for path in sorted(CHAPTERS.glob("*/*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        imports = next(
-            c.source for c in cells if c.source.startswith("import ")
-        )
-        for i, cell in enumerate(cells):
-            if "check" in cell.metadata.get("tags", []):
-                (solution,) = FENCE.findall(cells[i - 2].source)
-                yield pytest.param(
-                    imports,
-                    solution,
-                    cells[i - 1].source,
-                    cell.source,
-                    id=f"{path.stem}-{i}",
-                )
+def {name}(*args, right={name}, **kwargs):
+    return half(right(*args, **kwargs))
+"""
 
 
-def run(*sources):
+def run(place, *sources):
+    """Return what is printed, or which assertion fails."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec("\n\n".join(sources), {})
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec("\n\n".join(sources), {})
+    except AssertionError as error:
+        return f"refused: {error}"
+    except NameError as error:
+        pytest.fail(
+            f"{place}: {error}; allowed: the function itself, and what the "
+            "chapter imports",
+            pytrace=False,
+        )
     return printed.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("imports", "solution", "blank", "check"), list(exercises())
-)
-def test_self_check(imports, solution, blank, check):
-    assert "not solved yet" in run(imports, blank, check)
-    assert "correct" in run(imports, solution, check)
-    # A wrong answer of the right form: half of every returned number.
-    name = re.search(r"def (\w+)", solution)[1]
-    wrong = (
-        f"right = {name}\ndef {name}(*args):\n    return 0.5 * right(*args)"
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_self_checks(path):
+    notebook = nbformat.read(path, as_version=4)
+    imports = "\n".join(
+        ast.unparse(node)
+        for _, cell in cells(notebook, "code")
+        for node in tree(cell.source).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
     )
-    with pytest.raises(AssertionError):
-        run(imports, solution, wrong, check)
+    for number, check in cells(notebook, "code"):
+        right = solution(notebook, number)
+        if not tagged(check, "check") or right is None:
+            continue  # `prose.exercises` refuses a check without solution
+        place = where(path, number)
+        blank = notebook.cells[number - 2].source
+        wrong = WRONG.format(name=re.search(r"def (\w+)", blank)[1])
+        for answer, verdict in (
+            (blank, "not solved yet"),
+            (right, "correct"),
+            (right + wrong, "refused"),
+        ):
+            found = run(place, imports, answer, check.source)
+            assert verdict in found, f"{place}, given\n{answer}"

@@ -2,6 +2,7 @@ import io
 
 import matplotlib.pyplot as plt
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from learning_mechanics import figures
@@ -11,6 +12,7 @@ from learning_mechanics import figures
 def shown(monkeypatch):
     """What `show` publishes: data and metadata of each figure."""
     published = []
+    monkeypatch.setattr(figures, "get_ipython", lambda: object())
     monkeypatch.setattr(
         figures,
         "publish_display_data",
@@ -40,10 +42,31 @@ def test_show_closes_the_figure(shown):
 
 def test_show_refuses_an_empty_alt(shown):
     figure, _ = figures.panels()
-    with pytest.raises(ValueError, match="alt is empty"):
-        figures.show(figure, alt=" ")
+    for alt in (" ", None):
+        with pytest.raises(ValueError, match="alt=.*allowed"):
+            figures.show(figure, alt=alt)
+    with pytest.raises(TypeError, match="figure=.*allowed"):
+        figures.show(figure.axes, alt="Empty.")
     plt.close(figure)
     assert not shown
+
+
+def test_sizes_must_be_positive():
+    for make, size in (
+        (figures.shades, {"count": 0}),
+        (figures.panels, {"rows": 0}),
+        (figures.panels, {"columns": 1.5}),
+        (figures.panels, {"height": 0}),
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(size))}=.*allowed"):
+            make(**size)
+
+
+def test_outside_a_notebook_the_text_is_printed(capsys):
+    figure, _ = figures.panels()
+    figures.show(figure, alt="Empty.")
+    assert capsys.readouterr().out == "Empty.\n"
+    assert not InteractiveShell.initialized()
 
 
 def test_panels_come_in_reading_order():

@@ -47,6 +47,39 @@ def test_crossing_time_takes_the_first_crossing():
     assert times.tolist() == [0.5]
 
 
+def test_shapes_and_types_must_fit():
+    eye, wide = torch.eye(2), torch.ones(2, 3)
+    one = torch.ones(2, 1)
+    for call in (
+        lambda: measurement.mode_strengths(wide, eye, eye),
+        lambda: measurement.mode_strengths(eye, one, eye),
+        lambda: measurement.mode_strengths(torch.ones(5, 2, 2), eye, eye),
+        lambda: measurement.mode_strengths(eye, eye, eye.double()),
+        lambda: measurement.hidden_modes(eye, eye, eye, one),
+        lambda: measurement.balance(one.T, wide),
+        lambda: measurement.balance(eye[0], eye[0]),
+    ):
+        with pytest.raises(ValueError, match="allowed"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("time", "curves", "levels"),
+    [
+        ([0.0, 1.0, 2.0], [[0.0], [2.0]], [1.0]),
+        ([0.0, 1.0], [0.0, 2.0], [1.0]),
+        ([0.0, 1.0], [[0.0, 0.0], [2.0, 2.0]], 1.0),
+        ([0.0, 1.0], [[0.0], [np.nan]], [1.0]),
+        ([0.0, 1.0], [[0.0], [np.inf]], [1.0]),
+        ([1.0, 0.0], [[0.0], [2.0]], [1.0]),
+        ([], np.ones((0, 1)), [1.0]),
+    ],
+)
+def test_crossing_time_refuses_what_does_not_fit(time, curves, levels):
+    with pytest.raises(ValueError, match="allowed"):
+        measurement.crossing_time(time, curves, levels)
+
+
 @pytest.mark.parametrize("level", [-1.0, 5.0])
 def test_crossing_time_refuses_levels_not_crossed(level):
     with pytest.raises(ValueError, match=r"curves \[1\]"):

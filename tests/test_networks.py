@@ -34,6 +34,38 @@ def test_mlp_equals_torch_modules(activation, layer):
     assert torch.allclose(network(inputs), reference(inputs))
 
 
+def test_multipliers_and_biases_equal_a_naive_loop():
+    weights = networks.gaussian_weights(
+        [5, 7, 3], scale=1.0, generator=stream()
+    )
+    biases = [torch.randn(len(w), generator=stream(1)) for w in weights]
+    biases = [b.double() for b in biases]
+    multipliers = [0.5, 3.0]
+    network = networks.MLP(
+        weights, torch.tanh, biases=biases, multipliers=np.array(multipliers)
+    )
+    inputs = torch.randn(4, 5, generator=stream(2)).double()
+    for x, found in zip(inputs, network(inputs), strict=True):
+        for layer, (w, b, m) in enumerate(
+            zip(weights, biases, multipliers, strict=True)
+        ):
+            x = torch.tanh(x) if layer else x
+            x = torch.stack([m * (row @ x) for row in w]) + b
+        torch.testing.assert_close(found, x)
+    assert network.multipliers == (0.5, 3.0)
+
+
+def test_parameters_are_weights_and_then_biases():
+    weights, biases = [torch.ones(2, 3), torch.ones(1, 2)], [torch.zeros(2)]
+    names = [n for n, _ in networks.MLP(weights).named_parameters()]
+    assert names == ["weights.0", "weights.1"]
+    network = networks.MLP(weights, biases=[*biases, torch.zeros(1)])
+    names = [n for n, _ in network.named_parameters()]
+    assert names == ["weights.0", "weights.1", "biases.0", "biases.1"]
+    assert networks.MLP(weights).biases is None
+    assert networks.MLP(weights).multipliers is None
+
+
 def test_product_is_the_linear_networks_map():
     network = networks.MLP(
         networks.gaussian_weights([5, 7, 6, 3], scale=1.0, generator=stream())
@@ -52,6 +84,61 @@ def test_mlp_refuses_weights_that_do_not_fit():
         networks.MLP([torch.ones(3, 2), torch.ones(1, 4)])
     with pytest.raises(ValueError, match="weights is empty"):
         networks.MLP([])
+    weights = [torch.ones(2, 3), torch.ones(1, 2)]
+    with pytest.raises(ValueError, match=r"biases of shapes \[\(2,\)\]"):
+        networks.MLP(weights, biases=[torch.zeros(2)])
+    with pytest.raises(ValueError, match="allowed: 2 numbers, one a weight"):
+        networks.MLP(weights, multipliers=[1.0])
+    with pytest.raises(ValueError, match="multipliers"):
+        networks.MLP(weights, multipliers=[1.0, float("nan")])
+
+
+def test_product_contains_the_multipliers():
+    weights = networks.gaussian_weights(
+        [5, 7, 3], scale=1.0, generator=stream()
+    )
+    network = networks.MLP(weights, multipliers=[0.5, 3.0])
+    torch.testing.assert_close(
+        network(torch.eye(5).double()).T, network.product()
+    )
+
+
+def test_standard_mlp_has_gaussian_weights():
+    network = networks.mlp(
+        [5, 7, 3],
+        torch.tanh,
+        parametrization="standard",
+        base=2,
+        scale=0.3,
+        generator=stream(),
+    )
+    expected = networks.gaussian_weights(
+        [5, 7, 3], scale=0.3, generator=stream()
+    )
+    for found, weight in zip(network.weights, expected, strict=True):
+        torch.testing.assert_close(found.data, weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": [3]}, r"widths=\[3\]; allowed: at least two"),
+        ({"widths": [3, 0, 1]}, "widths=0; allowed: integers from 1"),
+        ({"base": 0}, "base=0; allowed: integers from 1"),
+        ({"parametrization": "sp"}, "parametrization='sp'; allowed: standard"),
+        ({"scale": 0.0}, "scale"),
+    ],
+)
+def test_mlp_refuses_bad_arguments(change, message):
+    arguments = {
+        "widths": [3, 4, 1],
+        "activation": None,
+        "parametrization": "mup",
+        "base": 2,
+        "generator": stream(),
+    } | change
+    with pytest.raises(ValueError, match=message):
+        networks.mlp(arguments.pop("widths"), **arguments)
 
 
 def test_gaussian_weights_have_the_variance_of_their_fan_in():

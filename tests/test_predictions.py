@@ -1,13 +1,11 @@
-import json
-
-import nbformat
 import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 
 from learning_mechanics import predictions
-from learning_mechanics.predictions import MIME, Prediction, PredictionError
+from learning_mechanics.predictions import Prediction, PredictionError
+from learning_mechanics.records import MIME
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +55,26 @@ def test_a_notebook_cell_may_run_again(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "tolerance", [0, -1.0, float("nan"), float("inf"), "0.1", None]
+    "tolerance", [0, -1.0, float("nan"), float("inf"), "0.1", None, True]
 )
 def test_tolerance_must_be_positive(tolerance):
     with pytest.raises(ValueError, match="tolerance="):
         declare(tolerance=tolerance)
 
 
-def test_data_must_be_known():
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("data", "toy"), ("relative", 1), ("relative", None), ("fitted", ["a"])],
+)
+def test_other_arguments_must_be_known(field, value):
+    with pytest.raises(ValueError, match=rf"{field}=.*'a/b'; allowed"):
+        declare(**{field: value})
+
+
+def test_a_refused_declaration_leaves_no_trace():
     with pytest.raises(ValueError, match="data='toy'"):
         declare(data="toy")
+    declare()
 
 
 def test_relative_and_absolute_errors():
@@ -119,6 +127,8 @@ def test_scalars_arrays_and_tensors(numbers):
         ([], [], "empty"),
         ([0.0, 1.0], [0.0, 1.0], "contains 0"),
         ([1.0], [1.0 + 1.0j], "measured.*complex"),
+        ("1", 1.0, "predicted.*type <U1"),
+        ([None], [1.0], "predicted.*type object"),
         ([1e-300], [1e300], "overflows"),
     ],
 )
@@ -142,80 +152,32 @@ def test_a_failure_is_recorded_before_it_is_raised(capsys):
     assert not predictions.summary().records[0].holds
 
 
-def test_record_has_every_field_and_survives_json():
-    record = settle(data="real", fitted="the exponent")
-    bundle = record._repr_mimebundle_()
-    stored = json.loads(json.dumps(bundle[MIME]))
-    assert stored == {
-        "id": "a/b",
-        "statement": "One.",
-        "source": "someone2026",
-        "kind": "test",
-        "data": "real",
-        "fitted": "the exponent",
-        "predicted": [1.0, 2.0],
-        "measured": [1.05, 2.0],
-        "error": pytest.approx(0.05),
-        "tolerance": 0.1,
-        "relative": True,
-        "holds": True,
-    }
-    assert predictions.Record(**stored) == record
-    assert "fitted: the exponent" in bundle["text/plain"]
+def test_summary_keeps_the_order_of_declaration():
+    first, second = declare(id="z"), declare(id="y")
+    second.breaks(predicted=1.0, measured=2.0)
+    first.test(predicted=1.0, measured=1.0)
+    records = predictions.summary().records
+    assert [record.id for record in records] == ["z", "y"]
 
 
-def test_html_is_escaped_and_says_the_verdict():
-    markup = settle(statement="a < b & c")._repr_mimebundle_()["text/html"]
-    assert "a &lt; b &amp; c" in markup
-    assert '<strong class="holds">holds</strong>' in markup
+def test_a_test_that_cannot_be_judged_leaves_no_record(monkeypatch):
+    monkeypatch.setattr(predictions, "get_ipython", lambda: object())
+    prediction = declare()
+    prediction.test(predicted=1.0, measured=1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        prediction.test(predicted=1.0, measured=np.nan)
+    with pytest.raises(PredictionError, match="never tested: a/b"):
+        predictions.summary()
 
 
-def test_long_arrays_are_shown_in_part():
-    declare().test(predicted=np.arange(1, 101), measured=np.arange(1, 101))
-    text = repr(predictions.summary().records[0])
-    assert "6 of 100 shown" in text
-    assert len(text.splitlines()) == 10
-
-
-def test_only_measured_numbers_carry_the_mark():
-    text = repr(settle())
-    assert "          1     ≈ 1.05     ≈ 0.05" in text
-
-
-def test_summary_is_a_table_in_order(capsys):
-    declare(id="z").test(predicted=1.0, measured=1.0)
-    declare(id="y").breaks(predicted=1.0, measured=2.0)
-    ledger = predictions.summary()
-    lines = repr(ledger).splitlines()
-    assert lines[0] == "2 of 2 predictions as declared"
-    assert [line[0] for line in lines[1:]] == ["z", "y"]
-    assert ledger._repr_html_().count("<tr>") == 3
-
-
-def notebook(path, *bundles):
-    outputs = [
-        nbformat.v4.new_output("display_data", data=bundle)
-        for bundle in bundles
-    ]
-    cell = nbformat.v4.new_code_cell("x", outputs=outputs)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-    return path
-
-
-def test_collect_reads_what_was_stored(tmp_path):
-    record = settle()
-    path = notebook(
-        tmp_path / "book.ipynb",
-        {"text/plain": "other"},
-        record._repr_mimebundle_(),
-    )
-    assert predictions.collect(path) == [record]
-
-
-def test_collect_refuses_a_record_of_another_form(tmp_path):
-    path = notebook(tmp_path / "book.ipynb", {MIME: {"id": "a/b"}})
-    with pytest.raises(ValueError, match=r"book\.ipynb holds a record"):
-        predictions.collect(path)
+def test_a_prediction_is_tested_once():
+    prediction = declare()
+    with pytest.raises(PredictionError, match="FAILS"):
+        prediction.test(predicted=1.0, measured=2.0)
+    for again in (prediction.test, prediction.breaks):
+        with pytest.raises(ValueError, match="'a/b' is already tested"):
+            again(predicted=1.0, measured=1.0)
+    assert not predictions.summary().records[0].holds
 
 
 def test_display_carries_the_record_in_ipython():

@@ -6,8 +6,8 @@ and names the rule that must notice, with words from what it must say.
 
 import base64
 import io
+import json
 import shutil
-import subprocess
 
 import nbformat
 import pytest
@@ -17,25 +17,13 @@ from PIL import Image
 import ledger
 import prose
 import rules
-from learning_mechanics.predictions import MIME, Record
+from example import RECORD
+from learning_mechanics.records import MIME, Record
 from stamp import ROOT, Identity
 
 PAGE = "chapters/solvable/example.ipynb"
-TEST = {
-    "id": "example/sum",
-    "statement": "One and one is two.",
-    "source": "euclid",
-    "kind": "test",
-    "data": "synthetic",
-    "fitted": "",
-    "predicted": [2.0, 4.0],
-    "measured": [2.001, 4.0],
-    "error": 0.0005,
-    "tolerance": 0.01,
-    "relative": True,
-    "holds": True,
-}
-BREAKS = TEST | {
+RESULTS = "results/replication/solvable/example.json"
+BREAKS = RECORD | {
     "id": "example/edge",
     "statement": "Not when one is large.",
     "kind": "breaks",
@@ -90,7 +78,7 @@ Prediction(
         install,
         v4.new_code_cell("from learning_mechanics import predictions"),
         v4.new_code_cell("show()", outputs=[image]),
-        v4.new_code_cell(declare, outputs=[stored(TEST)]),
+        v4.new_code_cell(declare, outputs=[stored(RECORD)]),
         v4.new_markdown_cell("## Where it breaks"),
         v4.new_code_cell(edge, outputs=[stored(BREAKS)]),
         v4.new_markdown_cell("## Back to the question"),
@@ -100,8 +88,12 @@ Prediction(
             "</details>"
         ),
         v4.new_markdown_cell("### Exercise 2 (computation)\n\nSubtract."),
-        v4.new_markdown_cell("<details>\n\nDone.\n\n</details>"),
-        v4.new_code_cell("assert True"),
+        v4.new_markdown_cell(
+            "<details>\n\n```python\ndef difference(a, b):\n"
+            "    return a - b\n```\n\n</details>"
+        ),
+        v4.new_code_cell("def difference(a, b):\n    pass"),
+        v4.new_code_cell("assert True", metadata={"tags": ["check"]}),
         v4.new_markdown_cell("## Further reading"),
     ]
     code = [cell for cell in cells if cell.cell_type == "code"]
@@ -111,7 +103,7 @@ Prediction(
 
 
 TITLE, QUESTION, INSTALL, IMPORT, FIGURE, DECLARE, _, EDGE = range(8)
-SUMMARY, EXERCISE, SOLUTION, CHECK = 9, 10, 12, 13
+SUMMARY, EXERCISE, SOLUTION, CHECK = 9, 10, 12, 14
 PAGE_PATH = type(ROOT)(PAGE)
 
 
@@ -120,22 +112,26 @@ def library(root):
     shutil.copy(ROOT / "pyproject.toml", root)
     files = {
         "_toc.yml": "root: chapters/index\nparts:\n- chapters:\n"
-        "  - file: chapters/solvable/example\n",
+        "  - file: chapters/solvable/example\n  - file: reference/data\n",
         "references.bib": "@book{euclid, title = {Elements}, "
         "eprint = {0001.00001}, doi = {10.1000/A(b)1}}\n",
         "README.md": "[the book](chapters/index.md)\n",
         "chapters/index.md": "# Book\n\n## Two words\n",
-        "lib/learning_mechanics/__init__.py": "",
+        ".gitignore": "built/\n",
+        "lib/learning_mechanics/__init__.py": "\n``data``  real data\n",
         "lib/learning_mechanics/data.py": "",
         "reference/data.md": "# data\n",
         "tests/test_data.py": "",
+        "built/a.txt": "/" + "root",
+        RESULTS: json.dumps(
+            {"predictions": {r["id"]: r for r in (RECORD, BREAKS)}}
+        ),
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / PAGE).parent.mkdir()
     nbformat.write(good(), root / PAGE)
-    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     return root
 
 
@@ -298,6 +294,8 @@ CASES = [
     (rules.install_cell, add(INSTALL, " -U"), "stale"),
     (rules.install_cell, late_install, "before the install cell"),
     (rules.badge, source(TITLE, "# Example"), "has no line"),
+    (rules.badge, drop(TITLE), "has no line"),
+    (rules.badge, lambda notebook: notebook.cells.clear(), "has no line"),
     (rules.badge, add(TITLE, " x"), "has no line"),
     (rules.executed, not_run, "execution count None; allowed: 2"),
     (rules.executed, out_of_order, "execution count 9; allowed: 2"),
@@ -323,7 +321,10 @@ CASES = [
     (prose.exercises, drop(SOLUTION), "'Exercise 2 (computation)' has no sol"),
     (prose.exercises, source(EXERCISE, "## Exercises\n\n**Exercise 1.** Add."),
      "'Exercise 1.' has no solution"),
-    (prose.exercises, source(CHECK, "print(1)"), "no code cell with an"),
+    (prose.exercises, metadata(CHECK, tags=[]), "no cell tagged check"),
+    (prose.exercises, source(SOLUTION, "<details>\n\nDone.\n\n</details>"),
+     "a self-check without reference solution"),
+    (prose.exercises, drop(CHECK - 1), "a self-check without reference"),
     (prose.exercises, add(SOLUTION, "<details>"), "do not match"),
     (prose.exercises, source(EXERCISE, "## Problems"), "no 'Exercise 1'"),
     (ledger.stored, record(measured=[2.002, 4.0]), "its numbers give 0.001"),
@@ -356,6 +357,10 @@ CASES = [
     (ledger.complete, early_summary, "does not end the ledger"),
     (ledger.complete, source(EDGE, 'Prediction(f"a/{b}", "c", tolerance=1, '
                              'source="d")'), "is not a literal"),
+    (ledger.complete, source(EDGE, "Prediction('Edge')"), "not a literal"),
+    (ledger.complete, source(EDGE, "Prediction('a/b', **rest)"),
+     "Prediction('a/b') has 0 stored records"),
+    (ledger.no_predictions, add(TITLE, ""), "cell 8: declares a prediction"),
 ]  # fmt: skip
 
 
@@ -370,22 +375,43 @@ def duplicate(root):
     shutil.copy(root / PAGE, root / "chapters/copy.ipynb")
 
 
+def other_tolerance(root):
+    text = (root / RESULTS).read_text()
+    (root / RESULTS).write_text(text.replace("0.01", "0.02", 1))
+
+
 BOOK_CASES = [
     (rules.toc, duplicate, "chapters/copy.ipynb: not in _toc.yml"),
     (rules.toc, write("chapters/more.md", ""), "chapters/more.md: not in"),
     (rules.toc, write("_toc.yml", "root: chapters/other"),
      "chapters/other does not exist"),
     (rules.modules, write("lib/learning_mechanics/more.py", ""),
-     "reference/more.md: missing"),
+     "reference/more.md: missing, for more.py"),
     (rules.modules, write("lib/learning_mechanics/more.py", ""),
-     "tests/test_more.py: missing"),
+     "tests/test_more.py: missing, for more.py"),
+    (rules.modules, write("lib/learning_mechanics/more.py", ""),
+     "_toc.yml: - file: reference/more, for more.py"),
+    (rules.modules, write("lib/learning_mechanics/more.py", ""),
+     "__init__.py: ``more``, for more.py"),
     (rules.machine_paths, write("a.txt", "\ncd /" + "work/main"),
      "a.txt, line 2"),
     (rules.machine_paths, write("a.yml", "home: /" + "root"), "a.yml"),
     (rules.repository_links, write("README.md", "[a](gone.md)"),
      "README.md: link to gone.md"),
     (ledger.unique, duplicate, "already declared in chapters/copy.ipynb"),
+    (ledger.replicated, other_tolerance, f"{RESULTS}: missing, or older"),
+    (ledger.replicated, lambda root: (root / RESULTS).unlink(),
+     f'run: make replicate CHAPTERS="{PAGE}"'),
 ]  # fmt: skip
+
+
+def test_ids_that_cannot_be_read_are_not_compared(tmp_path):
+    root = library(tmp_path)
+    notebook = good()
+    notebook.cells[DECLARE].source = "for i in 'ab': Prediction(i, i)"
+    notebook.cells[EDGE].source = "Prediction(f'{i}')"
+    nbformat.write(notebook, root / PAGE)
+    assert not list(ledger.unique(root))
 
 
 def problems(rule, notebook, book):
@@ -418,4 +444,6 @@ def test_a_bad_repository_breaks_the_rule(rule, spoil, words, tmp_path):
 
 def test_every_rule_is_seen_to_fail():
     shown = {rule for rule, *_ in CASES + BOOK_CASES}
-    assert shown == {*rules.PAGE, *rules.CHAPTER, *rules.BOOK}
+    assert shown == {
+        *rules.PAGE, *rules.CHAPTER, *rules.APPENDIX, *rules.BOOK
+    }  # fmt: skip

@@ -1,7 +1,10 @@
+import subprocess
+
 import pytest
 import torch
 
 from learning_mechanics import runtime
+from stamp import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +23,11 @@ def test_device_refuses_what_is_not_there(monkeypatch, name):
     monkeypatch.setenv("LEARNING_MECHANICS_DEVICE", name)
     with pytest.raises(ValueError, match="LEARNING_MECHANICS_DEVICE"):
         runtime.device()
+
+
+def test_device_refuses_what_is_no_type():
+    with pytest.raises(TypeError, match="dtype='float32'; allowed"):
+        runtime.device("float32")
 
 
 @pytest.mark.parametrize(
@@ -62,16 +70,16 @@ def test_the_variable_shifts_every_seed(monkeypatch):
     assert not plain & {runtime.seed(i) for i in range(100)}
 
 
-@pytest.mark.parametrize("shift", ["-1", "1.5", "a", ""])
+@pytest.mark.parametrize("shift", ["-1", "1.5", "a", "", "100000", "²"])
 def test_seed_refuses_what_is_no_count(monkeypatch, shift):
     monkeypatch.setenv("LEARNING_MECHANICS_SEED", shift)
     with pytest.raises(ValueError, match="LEARNING_MECHANICS_SEED"):
         runtime.seed()
 
 
-@pytest.mark.parametrize("number", [-1, 10_000])
+@pytest.mark.parametrize("number", [-1, 10_000, 1.5, True, "a"])
 def test_seed_refuses_numbers_out_of_range(number):
-    with pytest.raises(ValueError, match=f"number={number}"):
+    with pytest.raises(ValueError, match=f"number={number!r}; allowed"):
         runtime.seed(number)
 
 
@@ -79,6 +87,29 @@ def test_generators_differ_by_number_and_repeat():
     draw = [torch.rand(3, generator=runtime.generator(i)) for i in (0, 1, 0)]
     assert torch.equal(draw[0], draw[2])
     assert not torch.equal(draw[0], draw[1])
+
+
+def test_the_book_is_around_the_notebook(monkeypatch):
+    for folder in ("", "chapters", "chapters/solvable"):
+        monkeypatch.chdir(ROOT / folder)
+        assert runtime.book() == ROOT
+
+
+def test_a_notebook_alone_fetches_the_book_once(monkeypatch, tmp_path):
+    source, place = tmp_path / "source", tmp_path / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    address = {"Project-URL": f"Repository, {source.as_uri()}"}
+    monkeypatch.setattr(runtime, "metadata", lambda name: address)
+    with pytest.raises(subprocess.CalledProcessError):
+        runtime.book()
+    subprocess.run(["git", "init", "--quiet", source], check=True)
+    (source / "_toc.yml").touch()
+    git = ["git", "-C", source, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "add", "_toc.yml"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "Book"], check=True)
+    assert runtime.book() == place / "book"
+    assert (runtime.book() / "_toc.yml").is_file()
 
 
 def test_progress_is_silent_in_ci(monkeypatch, capsys):

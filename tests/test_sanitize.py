@@ -10,25 +10,12 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from learning_mechanics.predictions import Record
+from example import RECORD
+from learning_mechanics.records import Record
 from stamp import ROOT
 
 PLAIN = "holds · a/sum\n    ≈ 1.5  ≈ -2e-05  3 seeds, ≈ 97%"
 TABLE = "<td>≈ 1.5</td><td>3</td>"
-RECORD = {
-    "id": "a/sum",
-    "statement": "One and one is two.",
-    "source": "euclid",
-    "kind": "test",
-    "data": "synthetic",
-    "fitted": "",
-    "predicted": [2.0, 4.0],
-    "measured": [2.001, 4.0],
-    "error": 0.0005,
-    "tolerance": 0.01,
-    "relative": True,
-    "holds": True,
-}
 ELSEWHERE = {"measured": [2.00104, 4.012], "error": 0.003}
 # What is stored, what of it a run shows otherwise, and nbval's verdict.
 CASES = [
@@ -73,18 +60,18 @@ def cell(stored, changes):
 def verdicts(tmp_path_factory):
     """Run nbval once over a notebook of all cases."""
     folder = tmp_path_factory.mktemp("nbval")
-    imports = "from learning_mechanics.predictions import Record"
+    imports = "from learning_mechanics.records import Record"
     cells = [v4.new_code_cell(imports, execution_count=1)]
     cells += [cell(stored, changes) for stored, changes, _ in CASES]
     nbformat.write(v4.new_notebook(cells=cells), folder / "page.ipynb")
     shutil.copy(ROOT / "conftest.py", folder)
-    options = (
-        "--nbval --nbval-current-env -p no:cacheprovider -rA --color=no "
-        f"--nbval-sanitize-with {ROOT / 'tests/sanitize.cfg'} "
-        f"-c {ROOT / 'pyproject.toml'} --rootdir {folder}"
-    )
+    options = "--nbval --nbval-current-env -p no:cacheprovider -rA --color=no"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options.split(), folder],
+        [
+            *(sys.executable, "-m", "pytest", *options.split()),
+            *("--nbval-sanitize-with", ROOT / "tests/sanitize.cfg"),
+            *("-c", ROOT / "pyproject.toml", "--rootdir", folder, folder),
+        ],
         env={k: v for k, v in os.environ.items() if "PYTEST" not in k},
         capture_output=True,
         text=True,

@@ -157,6 +157,13 @@ def test_a_notebook_without_badge_or_install_cell_is_refused(book, cell):
         stamp.main([], book)
 
 
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD\n{}", '{"cells": []}'])
+def test_what_is_no_notebook_is_named(book, text):
+    (book / PAGE).write_text(text)
+    with pytest.raises(ValueError, match=r"example\.ipynb: .*allowed"):
+        stamp.main([], book)
+
+
 def test_a_config_without_address_is_refused(book):
     (book / "_config.yml").write_text("title: Book\n")
     with pytest.raises(ValueError, match="has no line"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning_mechanics import sweeps
+from learning_mechanics import _stored, sweeps
 
 FACTOR = 2.0
 
@@ -132,9 +132,7 @@ def test_the_name_tells_closures_helpers_and_arguments_apart():
         return work
 
     def key(function, **point):
-        environment = dict.fromkeys(sweeps.STEERING)
-        paths = sweeps._paths(function, [point], Path(), environment)
-        return paths[0]
+        return _stored.paths(function, [point], Path(), [])[0]
 
     data = np.arange(4.0)
     keys = [
@@ -176,7 +174,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", stop)
     with pytest.raises(KeyboardInterrupt):
-        sweeps._save(tmp_path / "a.npz", [1])
+        _stored.save(tmp_path / "a.npz", [1])
     assert not list(tmp_path.iterdir())
 
 

@@ -19,10 +19,20 @@ def test_orthonormal_is_uniform_to_second_order():
     assert np.abs(np.cov(entries.T) - np.eye(4) / 4).max() < 0.02
 
 
-@pytest.mark.parametrize("k", [0, 4])
+@pytest.mark.parametrize("k", [0, 4, 2.0])
 def test_orthonormal_refuses_a_bad_count(k):
     with pytest.raises(ValueError, match=f"k={k}"):
         tasks.orthonormal(3, k, stream())
+
+
+def test_an_unseeded_stream_is_refused():
+    for draw in (
+        lambda: tasks.orthonormal(3, 2, None),
+        lambda: tasks.linear_teacher([1.0], 3, 2, None),
+        lambda: tasks.hierarchy(2, 3, 0.1, None),
+    ):
+        with pytest.raises(TypeError, match="generator=None; allowed"):
+            draw()
 
 
 def test_linear_teacher_has_the_singular_values_asked_for():
@@ -36,7 +46,16 @@ def test_linear_teacher_has_the_singular_values_asked_for():
 
 
 @pytest.mark.parametrize(
-    "strengths", [[1.0, 2.0], [1.0, -1.0], [float("nan")], [], [3, 2, 1, 0.5]]
+    "strengths",
+    [
+        [1.0, 2.0],
+        [1.0, -1.0],
+        [float("nan")],
+        [],
+        [3, 2, 1, 0.5],
+        1.0,
+        [[1.0]],
+    ],
 )
 def test_linear_teacher_refuses_bad_strengths(strengths):
     with pytest.raises(ValueError, match="allowed"):
@@ -60,7 +79,16 @@ def test_hierarchy_without_flips_copies_the_root():
     assert items[0].unique().tolist() == [-1.0, 1.0]
 
 
-@pytest.mark.parametrize("bad", [(0, 5, 0.1), (2, 0, 0.1), (2, 5, 0.6)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (0, 5, 0.1),
+        (2, 0, 0.1),
+        (2, 5, 0.6),
+        (60, 5, 0.1),
+        (2, 5, float("nan")),
+    ],
+)
 def test_hierarchy_refuses_bad_sizes(bad):
     with pytest.raises(ValueError, match="allowed"):
         tasks.hierarchy(*bad, stream())

@@ -24,6 +24,14 @@ def test_squared_error_refuses_targets_that_would_broadcast():
         training.squared_error(lambda x: x, torch.zeros(7, 1), torch.zeros(7))
 
 
+@pytest.mark.parametrize(
+    "targets", [torch.zeros(2, 1).double(), torch.zeros(0, 1)]
+)
+def test_squared_error_refuses_other_types_and_nothing(targets):
+    with pytest.raises(ValueError, match="targets .*allowed"):
+        training.squared_error(torch.Tensor.float, targets, targets)
+
+
 def test_train_is_gradient_descent_by_hand():
     """Two-layer linear network: the matrix equations, step by step."""
     rng = np.random.default_rng(1)
@@ -63,7 +71,14 @@ def test_divergence_is_an_error_that_names_the_step():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"every": 0}, {"measure": {"loss": lambda: 0}}]
+    "bad",
+    [
+        {"steps": 0},
+        {"steps": True},
+        {"every": 0},
+        {"every": 2.5},
+        {"measure": {"loss": lambda: 0}},
+    ],
 )
 def test_bad_arguments_are_named(bad):
     w = torch.tensor(1.0, requires_grad=True)

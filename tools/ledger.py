@@ -6,24 +6,36 @@ tested is compared with the declaration in the notebook's source.
 """
 
 import ast
-import inspect
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from learning_mechanics.predictions import MIME, Prediction, Record
-from pages import cells, outputs, tree, where
+from learning_mechanics.predictions import Prediction
+from learning_mechanics.records import MIME, Record
+from pages import cells, is_chapter, outputs, tree, where
 from stamp import notebooks
 
 # A record keeps six significant digits: each of its numbers is off by at
 # most this fraction of itself.
 ROUNDING = 5e-6
 UNKNOWN = object()
+DEFAULTS = {
+    field.name: UNKNOWN if field.default is MISSING else field.default
+    for field in fields(Prediction)
+}
+
+
+def replication(chapter: Path) -> Path:
+    """Return the file of a chapter's runs under fresh seeds."""
+    inner = chapter.relative_to(chapter.parents[1]).with_suffix(".json")
+    return chapter.parents[2] / "results/replication" / inner
 
 
 def records(
@@ -52,12 +64,13 @@ def _declaration(node: ast.AST) -> dict | None:
         getattr(node.func, "attr", None),
     ):
         return None
-    bound = inspect.signature(Prediction).bind(
-        *map(_literal, node.args),
-        **{keyword.arg: _literal(keyword.value) for keyword in node.keywords},
+    declared = DEFAULTS | dict(
+        zip(DEFAULTS, map(_literal, node.args), strict=False)
     )
-    bound.apply_defaults()
-    return bound.arguments
+    for keyword in node.keywords:
+        if keyword.arg in declared:
+            declared[keyword.arg] = _literal(keyword.value)
+    return declared
 
 
 def declarations(notebook: NotebookNode) -> Iterator[tuple[int, dict]]:
@@ -131,17 +144,17 @@ def _verdict(record: dict) -> Iterator[str]:
 def stored(notebook: NotebookNode, path: Path) -> Iterator[str]:
     """Check each record against its numbers, text and declaration."""
     declared = {d["id"]: d for _, d in declarations(notebook)}
-    for number, fields, output in records(notebook):
-        place = f"{where(path, number)}: record {fields.get('id')!r}"
+    for number, found, output in records(notebook):
+        place = f"{where(path, number)}: record {found.get('id')!r}"
         try:
-            record = Record(**fields)
+            record = Record(**found)
         except TypeError as error:
             yield f"{place}: {error}"
             continue
-        if problem := _malformed(fields):
+        if problem := _malformed(found):
             yield f"{place}: {problem}"
             continue
-        for problem in _verdict(fields):
+        for problem in _verdict(found):
             yield f"{place}: {problem}"
         for mime, text in record._repr_mimebundle_().items():
             if output.data.get(mime) != text:
@@ -149,8 +162,8 @@ def stored(notebook: NotebookNode, path: Path) -> Iterator[str]:
         if record.id not in declared:
             yield f"{place}: no Prediction({record.id!r}) in the notebook"
         for name, value in declared.get(record.id, {}).items():
-            if value is not UNKNOWN and value != fields[name]:
-                yield f"{place}: {name} {fields[name]!r}, declared {value!r}"
+            if value is not UNKNOWN and value != found[name]:
+                yield f"{place}: {name} {found[name]!r}, declared {value!r}"
 
 
 def complete(notebook: NotebookNode, path: Path) -> Iterator[str]:
@@ -159,8 +172,11 @@ def complete(notebook: NotebookNode, path: Path) -> Iterator[str]:
     last = 0
     for number, declared in declarations(notebook):
         last = number
-        if not isinstance(declared["id"], str):
-            yield f"{where(path, number)}: Prediction's id is not a literal"
+        if not re.fullmatch(r"[a-z\d-]+/[a-z\d-]+", str(declared["id"])):
+            yield (
+                f"{where(path, number)}: Prediction's id is not a literal "
+                "such as 'chapter/what', in small letters, digits and hyphens"
+            )
         elif found[declared["id"]] != 1:
             yield (
                 f"{where(path, number)}: Prediction({declared['id']!r}) has "
@@ -202,9 +218,42 @@ def unique(root: Path) -> Iterator[str]:
         notebook = nbformat.read(path, as_version=4)
         for number, declared in declarations(notebook):
             place = where(path, number)
+            if declared["id"] is UNKNOWN:
+                continue  # `complete` refuses it
             if declared["id"] in first:
                 yield (
                     f"{place}: id {declared['id']!r} is already declared in "
                     f"{first[declared['id']]}"
                 )
             first.setdefault(declared["id"], place)
+
+
+def no_predictions(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that a page that is no chapter declares no prediction."""
+    for number, _ in declarations(notebook):
+        yield (
+            f"{where(path, number)}: declares a prediction, which neither "
+            "scoreboard nor replications would see; allowed: in a chapter, "
+            "chapters/<pillar>/<subject>.ipynb"
+        )
+
+
+def replicated(root: Path) -> Iterator[str]:
+    """Check that each chapter's present predictions have fresh seeds."""
+    for path in notebooks(root):
+        if not is_chapter(path) or path.parent.name.startswith("_"):
+            continue
+        notebook = nbformat.read(path, as_version=4)
+        now = {
+            record.get("id"): [record.get("kind"), record.get("tolerance")]
+            for _, record, _ in records(notebook)
+        }
+        file = replication(path)
+        then = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        rows = then.get("predictions", {})
+        if now != {n: [r["kind"], r["tolerance"]] for n, r in rows.items()}:
+            yield (
+                f"{file.relative_to(root)}: missing, or older than the "
+                f"predictions of {where(path)}; run: make replicate "
+                f'CHAPTERS="{where(path)}"'
+            )

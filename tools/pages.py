@@ -38,6 +38,14 @@ def where(path: Path, cell: int | None = None) -> str:
     return name if cell is None else f"{name}, cell {cell}"
 
 
+def is_chapter(path: Path) -> bool:
+    """Return whether a notebook teaches: it lies in a pillar's folder.
+
+    Those beside the folders, such as the scoreboard, are appendices.
+    """
+    return path.parent.parent.name == "chapters"
+
+
 def cells(
     notebook: NotebookNode, cell_type: str
 ) -> Iterator[tuple[int, NotebookNode]]:
@@ -52,6 +60,11 @@ def outputs(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
     for number, cell in cells(notebook, "code"):
         for output in cell.outputs:
             yield number, output
+
+
+def tagged(cell: NotebookNode, tag: str) -> bool:
+    """Return whether a cell has a tag."""
+    return tag in cell.metadata.get("tags", [])
 
 
 def tree(source: str) -> ast.Module:

@@ -16,6 +16,7 @@ from pages import (
     headings,
     prose,
     root_of,
+    tagged,
     targets,
     tokens,
     where,
@@ -159,6 +160,26 @@ def sections(notebook: NotebookNode, path: Path) -> Iterator[str]:
             yield f"{where(path)}: no heading contains {section!r}"
 
 
+def solution(notebook: NotebookNode, check: int) -> str | None:
+    """Return the reference solution to the self-check in cell `check`.
+
+    It is the only block of Python in the Markdown two cells before; the
+    blank function is between. Anything else gives None.
+    """
+    if check < 3:
+        return None
+    before, blank = notebook.cells[check - 3 : check - 1]
+    blocks = [
+        token.content
+        for token in tokens(before.source)
+        if before.cell_type == "markdown"
+        and token.type == "fence"
+        and token.info == "python"
+    ]
+    found = len(blocks) == 1 and blank.source.startswith("def ")
+    return blocks[0] if found else None
+
+
 def exercises(notebook: NotebookNode, path: Path) -> Iterator[str]:
     """Check that exercises are solved, and computations checked.
 
@@ -168,8 +189,14 @@ def exercises(notebook: NotebookNode, path: Path) -> Iterator[str]:
     section, title = 0, ""
     solved, checked = {}, set()
     for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type == "code" and "assert " in cell.source:
+        if tagged(cell, "check"):
             checked.add(title)
+            if solution(notebook, number) is None:
+                yield (
+                    f"{where(path, number)}: a self-check without reference "
+                    "solution; allowed: three cells in a row, Markdown with "
+                    "one ```python block, blank function, cell tagged check"
+                )
         if cell.cell_type != "markdown":
             continue
         previous, level, opened = "", 0, 0
@@ -205,4 +232,4 @@ def exercises(notebook: NotebookNode, path: Path) -> Iterator[str]:
         if not done:
             yield f"{where(path)}: {text!r} has no solution in <details>"
         if "computation" in text and text not in checked:
-            yield f"{where(path)}: {text!r} has no code cell with an assert"
+            yield f"{where(path)}: {text!r} has no cell tagged check"

@@ -1,8 +1,9 @@
-"""Run every chapter under fresh seeds and record how often predictions hold.
+"""Run chapters under fresh seeds and record how often predictions hold.
 
-``python tools/replicate.py 10`` runs the chapters with the environment
-variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 10 and writes
-``results/replication.json``. The stored notebooks are not touched.
+``python tools/replicate.py 10`` runs every chapter with the environment
+variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 10; notebooks that are
+named after the number restrict it to these. Each chapter's outcome is written
+to ``results/replication``. The stored notebooks are not touched.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import os
 import platform
 import sys
-import tempfile
+from itertools import islice
 from pathlib import Path
 
 import nbformat
@@ -20,12 +21,14 @@ from joblib import Parallel, delayed
 from nbclient import NotebookClient
 from tqdm import tqdm
 
-from learning_mechanics import predictions, runtime
+import ledger
+from learning_mechanics import runtime
+from learning_mechanics.records import Record
+from pages import outputs, where
+from stamp import ROOT
 
-ROOT = Path(__file__).parents[1]
 
-
-def run(chapter: Path, seed: int) -> dict[str, predictions.Record]:
+def run(chapter: Path, seed: int) -> list[Record]:
     """Run one chapter under one seed.
 
     Cells go on after a failed prediction, so that one failure does not
@@ -40,69 +43,40 @@ def run(chapter: Path, seed: int) -> dict[str, predictions.Record]:
 
     Returns
     -------
-    dict
-        Prediction id to its stored record.
+    list of Record
+        One a prediction, in the order of the cells.
 
     Raises
     ------
     RuntimeError
         If a cell fails for another reason than a failed prediction.
     """
-    book = nbformat.read(chapter, as_version=4)
+    notebook = nbformat.read(chapter, as_version=4)
     environment = os.environ | {
         "LEARNING_MECHANICS_SEED": str(seed),
         "CI": "true",
         "OMP_NUM_THREADS": "1",
     }
     NotebookClient(
-        book,
+        notebook,
         allow_errors=True,
         resources={"metadata": {"path": chapter.parent}},
     ).execute(env=environment)
-    for cell in book.cells:
-        for output in cell.get("outputs", []):
-            name = output.get("ename")
-            if name not in (None, "PredictionError"):
-                raise RuntimeError(
-                    f"{chapter.name} under seed {seed}: {name}: "
-                    f"{output['evalue']}"
-                )
-    with tempfile.NamedTemporaryFile("w", suffix=".ipynb") as file:
-        nbformat.write(book, file)
-        file.flush()
-        records = predictions.collect(file.name)
-    return {record.id: record for record in records}
-
-
-def main() -> int:
-    """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("seeds", type=int, help="how many, at least 1")
-    seeds = range(1, parser.parse_args().seeds + 1)
-    chapters = sorted((ROOT / "chapters").glob("[!_.]*/*.ipynb"))
-    jobs = [(chapter, seed) for chapter in chapters for seed in seeds]
-    if not jobs:
-        parser.error("seeds; allowed: at least 1")
-    outcomes = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(run)(*job) for job in jobs
-    )
-    table: dict[str, dict] = {}
-    for outcome in tqdm(outcomes, total=len(jobs), desc="replicating"):
-        for name, record in outcome.items():
-            row = table.setdefault(
-                name,
-                {
-                    "kind": record.kind,
-                    "tolerance": record.tolerance,
-                    "holds": [],
-                    "error": [],
-                },
+    for number, output in outputs(notebook):
+        if output.get("ename") not in (None, "PredictionError"):
+            raise RuntimeError(
+                f"{where(chapter, number)}, under seed {seed}: "
+                f"{output.ename}: {output.evalue}"
             )
-            row["holds"].append(record.holds)
-            row["error"].append(float(f"{record.error:.3g}"))
-    report = {
-        "command": f"make replicate SEEDS={len(seeds)}",
-        "seeds": list(seeds),
+    return [Record(**fields) for _, fields, _ in ledger.records(notebook)]
+
+
+def report(chapter: Path, runs: list[list[Record]]) -> dict:
+    """Return what is written about a chapter's runs under seeds 1, 2, ..."""
+    return {
+        "command": f"make replicate SEEDS={len(runs)} "
+        f'CHAPTERS="{where(chapter)}"',
+        "seeds": list(range(1, len(runs) + 1)),
         "scale": runtime.scale(quick="quick", full="full"),
         "device": str(runtime.device()),
         "machine": platform.machine(),
@@ -111,18 +85,55 @@ def main() -> int:
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "predictions": dict(sorted(table.items())),
+        "predictions": {
+            same[0].id: {
+                "kind": same[0].kind,
+                "tolerance": same[0].tolerance,
+                "holds": [record.holds for record in same],
+                "error": [float(f"{record.error:.3g}") for record in same],
+            }
+            for same in zip(*runs, strict=True)
+        },
     }
-    target = ROOT / "results" / "replication.json"
-    partial = target.with_suffix(".part")
-    partial.write_text(json.dumps(report, indent=1) + "\n")
-    partial.replace(target)
-    for name, row in report["predictions"].items():
-        print(
-            f"{sum(row['holds']):3d} of {len(row['holds'])}  {name}: error "
-            f"{min(row['error']):.3g} to {max(row['error']):.3g}, "
-            f"tolerance {row['tolerance']:.3g} ({row['kind']})"
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    allowed = sorted((ROOT / "chapters").glob("[!_.]*/*.ipynb"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", type=int, help="how many, at least 1")
+    parser.add_argument("chapters", type=Path, nargs="*", help="default: all")
+    arguments = parser.parse_args()
+    count = arguments.seeds
+    chapters = [p.resolve() for p in arguments.chapters] or allowed
+    if count < 1:
+        parser.error(f"seeds={count}; allowed: at least 1")
+    if other := set(chapters) - set(allowed):
+        parser.error(
+            f"chapters={[*map(str, other)]}; allowed: {[*map(where, allowed)]}"
         )
+    outcomes = tqdm(
+        Parallel(n_jobs=-1, return_as="generator")(
+            delayed(run)(chapter, seed)
+            for chapter in chapters
+            for seed in range(1, count + 1)
+        ),
+        total=len(chapters) * count,
+        desc="replicating",
+    )
+    for chapter in chapters:
+        found = report(chapter, list(islice(outcomes, count)))
+        target = ledger.replication(chapter)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".part")
+        partial.write_text(json.dumps(found, indent=1) + "\n")
+        partial.replace(target)
+        for name, row in found["predictions"].items():
+            tqdm.write(
+                f"{sum(row['holds']):3d} of {count}  {name}: error "
+                f"{min(row['error']):.3g} to {max(row['error']):.3g}, "
+                f"tolerance {row['tolerance']:.3g} ({row['kind']})"
+            )
     return 0
 
 

@@ -3,40 +3,36 @@
 A rule takes a notebook and the absolute path where it is, or would be, and
 yields its problems, each one line: file, cell, what was found, what is
 allowed. Rules on the repository as a whole take its root. ``PAGE`` holds for
-every notebook, ``CHAPTER`` for those that teach (all but the scoreboard),
-``BOOK`` for the repository; ``tests/test_book.py`` applies them all.
+every notebook, ``CHAPTER`` for those in a pillar's folder, ``APPENDIX`` for
+all others, ``BOOK`` for the repository; ``tests/test_book.py`` applies them.
 """
 
 import base64
 import io
+import os
 import re
 import statistics
-import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
-import yaml
 from nbformat import NotebookNode
 from PIL import Image
 
 import ledger
 import prose
-from pages import cells, outputs, root_of, tokens, where
+from pages import cells, outputs, root_of, tagged, tokens, where
 from stamp import Identity, notebooks
 
 LINES, MEDIAN, WIDTH = 30, 12, 79
 IMAGE_BYTES = 61_440
 
 
-def _is_install(cell: NotebookNode) -> bool:
-    return "install" in cell.metadata.get("tags", [])
-
-
 def code_size(notebook: NotebookNode, path: Path) -> Iterator[str]:
     """Check that code cells are short, and so are their lines."""
     sizes = []
     for number, cell in cells(notebook, "code"):
-        if _is_install(cell):
+        if tagged(cell, "install"):
             continue
         lines = cell.source.splitlines()
         sizes.append(len(lines))
@@ -96,7 +92,7 @@ def images(notebook: NotebookNode, path: Path) -> Iterator[str]:
 
 def install_cell(notebook: NotebookNode, path: Path) -> Iterator[str]:
     """Check that the install cell is stamped and precedes every import."""
-    found = [n for n, cell in cells(notebook, "code") if _is_install(cell)]
+    found = [n for n, c in cells(notebook, "code") if tagged(c, "install")]
     if len(found) != 1:
         yield (
             f"{where(path)}: {len(found)} code cells with the tag 'install'; "
@@ -120,8 +116,8 @@ def badge(notebook: NotebookNode, path: Path) -> Iterator[str]:
     """Check that the first cell has the stamped Colab badge on a line."""
     root = root_of(path)
     right = Identity.of(root).badge(path.relative_to(root))
-    first = notebook.cells[0]
-    if first.cell_type != "markdown" or right not in first.source.split("\n"):
+    first = next(cells(notebook, "markdown"), (0, None))
+    if first[0] != 1 or right not in first[1].source.split("\n"):
         yield f"{where(path, 1)}: has no line {right!r}; run: make stamp"
 
 
@@ -156,21 +152,9 @@ def stored_state(notebook: NotebookNode, path: Path) -> Iterator[str]:
 
 def toc(root: Path) -> Iterator[str]:
     """Check that the table of contents has every page, and no other."""
-
-    def entries(node) -> Iterator[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key in ("root", "file"):
-                    yield value
-                yield from entries(value)
-        elif isinstance(node, list):
-            for item in node:
-                yield from entries(item)
-
+    text = (root / "_toc.yml").read_text("utf-8")
     listed = set()
-    for entry in entries(
-        yaml.safe_load((root / "_toc.yml").read_text("utf-8"))
-    ):
+    for entry in re.findall(r"(?m)^[ -]*(?:root|file): *(\S+)", text):
         files = {
             file
             for suffix in ("", ".md", ".ipynb")
@@ -187,34 +171,48 @@ def toc(root: Path) -> Iterator[str]:
 
 
 def modules(root: Path) -> Iterator[str]:
-    """Check that each public module has a reference page and a test file."""
-    for module in sorted((root / "lib/learning_mechanics").glob("[!_]*.py")):
-        for file in (
-            root / "reference" / f"{module.stem}.md",
-            root / "tests" / f"test_{module.stem}.py",
+    """Check that each public module is tested, listed and documented."""
+    package = root / "lib/learning_mechanics"
+    for module in sorted(package.glob("[!_]*.py")):
+        name = module.stem
+        for file, words in (
+            (root / f"reference/{name}.md", ""),
+            (root / f"tests/test_{name}.py", ""),
+            (root / "_toc.yml", f"- file: reference/{name}\n"),
+            (package / "__init__.py", f"\n``{name}`` "),
         ):
-            if not file.is_file():
-                yield f"{file.relative_to(root)}: missing for {module.name}"
+            if not file.is_file() or words not in file.read_text("utf-8"):
+                yield (
+                    f"{file.relative_to(root)}: {words.strip() or 'missing'}, "
+                    f"for {module.name}"
+                )
 
 
 def machine_paths(root: Path) -> Iterator[str]:
     """Check that no text file names a folder of one machine."""
-    # The repository may belong to another user, as in a container.
-    git = ["git", "-c", "safe.directory=*", "-C", str(root)]
-    listing = subprocess.run(
-        [*git, "ls-files", "-coz", "--exclude-standard"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    for name in sorted(filter(None, listing.split("\0"))):
-        try:
-            text = (root / name).read_text("utf-8")
-        except (UnicodeDecodeError, FileNotFoundError):
-            continue  # a binary file, or one deleted and not yet committed
-        for number, line in enumerate(text.splitlines(), 1):
-            if re.search(r"(?<![\w./<+-])/(?:work|root)(?![\w-])", line):
-                yield f"{name}, line {number}: names a path of one machine"
+    # Every line of .gitignore is the name of a file or folder at any depth.
+    ignored = [*(root / ".gitignore").read_text("utf-8").split(), ".git"]
+
+    def kept(names: list[str]) -> list[str]:
+        return sorted(
+            name
+            for name in names
+            if not any(fnmatch(name, line.strip("/")) for line in ignored)
+        )
+
+    for folder, folders, names in os.walk(root):
+        folders[:] = kept(folders)
+        for path in [Path(folder, name) for name in kept(names)]:
+            try:
+                lines = path.read_text("utf-8").splitlines()
+            except (UnicodeDecodeError, FileNotFoundError):
+                continue  # a binary file, or a link that leads nowhere
+            for number, line in enumerate(lines, 1):
+                if re.search(r"(?<![\w./<+-])/(?:work|root)(?![\w-])", line):
+                    yield (
+                        f"{path.relative_to(root)}, line {number}: names a "
+                        "path of one machine"
+                    )
 
 
 def repository_links(root: Path) -> Iterator[str]:
@@ -238,4 +236,12 @@ PAGE = (
     ledger.stored,
 )
 CHAPTER = (prose.sections, prose.exercises, ledger.complete)
-BOOK = (toc, modules, machine_paths, repository_links, ledger.unique)
+APPENDIX = (ledger.no_predictions,)
+BOOK = (
+    toc,
+    modules,
+    machine_paths,
+    repository_links,
+    ledger.unique,
+    ledger.replicated,
+)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from nbformat import v4
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ("*.md", "CITATION.cff", "_config.yml", "chapters/**/*.md")
@@ -156,14 +157,17 @@ def stamp_notebook(
     Raises
     ------
     ValueError
-        If the first cell has no badge line or the notebook has not exactly
-        one cell with the tag ``install``.
+        If it is no notebook, its first cell has no badge line, or not
+        exactly one cell has the tag ``install``.
     """
-    notebook = nbformat.reads(text, as_version=4)
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; allowed: a notebook") from error
+    first = (notebook.cells or [v4.new_markdown_cell()])[0]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = stamp_text(cell.source, identity, names)
-    first = notebook.cells[0]
     first.source, badges = re.subn(
         rf"(?m)^.*{re.escape(COLAB)}/github/.*$",
         lambda _: identity.badge(path),
@@ -226,4 +230,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"stamp: {error}")

@@ -1,15 +1,16 @@
-"""Real data: digits, photographs, MNIST and Fashion-MNIST.
+"""Real data: digits, photographs, source code, MNIST and Fashion-MNIST.
 
-`digits` and `photograph_patches` come with scikit-learn. `mnist` and
-`fashion_mnist` are read from a folder of yours, or downloaded once into
-``LEARNING_MECHANICS_DATA``, by default ``~/.cache/learning_mechanics``. A file
-that is not, byte for byte, the published one never becomes training data.
+`digits` and `photograph_patches` come with scikit-learn, `text` with Python.
+`mnist` and `fashion_mnist` are read from a folder of yours, or downloaded once
+into ``LEARNING_MECHANICS_DATA``, by default ``~/.cache/learning_mechanics``. A
+file that is not, byte for byte, the published one never becomes training data.
 """
 
 import gzip
 import hashlib
 import math
 import os
+import sysconfig
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -20,6 +21,7 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 from torch.nn.functional import one_hot as integer_one_hot
 
+from learning_mechanics import _checks
 from learning_mechanics.runtime import progress
 
 MIRRORS = {
@@ -109,12 +111,9 @@ def photograph_patches(
     torch.Size([100, 64])
     """
     photographs = np.stack(load_sample_images().images).mean(axis=3) / 255
-    if size not in range(1, photographs.shape[1] + 1):
-        raise ValueError(f"size={size}; allowed: 1 to {photographs.shape[1]}")
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count={count}; allowed: an integer >= 1")
-    if getattr(generator, "device", None) != torch.device("cpu"):
-        raise TypeError(f"generator={generator}; allowed: a generator on CPU")
+    _checks.integer("size", size, 1, photographs.shape[1])
+    _checks.integer("count", count, 1)
+    _checks.generator("generator", generator)
     windows = torch.from_numpy(photographs).unfold(1, size, 1)
     windows = windows.unfold(2, size, 1)  # [photograph, row, column, :, :]
     photograph, row, column = (
@@ -122,6 +121,41 @@ def photograph_patches(
         for places in windows.shape[:3]
     )
     return windows[photograph, row, column].flatten(1)
+
+
+def text() -> str:
+    """Return the source of Python's own standard library.
+
+    Code and prose of hundreds of authors that lies wherever Python runs: the
+    modules of the library's top folder in alphabetical order. Versions of
+    Python differ in it by some percent.
+
+    Returns
+    -------
+    str
+        About five million characters, lines ending in a newline.
+
+    Raises
+    ------
+    FileNotFoundError
+        If this Python came without the source of its library.
+
+    Source
+    ------
+    The Python Software Foundation, under the PSF licence.
+
+    Examples
+    --------
+    >>> text().count("import ") > 1000
+    True
+    """
+    folder = Path(sysconfig.get_path("stdlib"))
+    modules = sorted(folder.glob("*.py"))
+    if not modules:
+        raise FileNotFoundError(
+            f"no *.py in {folder}; allowed: a Python with its library's source"
+        )
+    return "\n".join(path.read_text(encoding="utf-8") for path in modules)
 
 
 def mnist(
@@ -191,7 +225,8 @@ def whiten(inputs: torch.Tensor, rank: int | None = None) -> torch.Tensor:
     inputs : torch.Tensor
         Floating point [n, d].
     rank : int, optional
-        Components kept; by default all that rounding cannot explain.
+        Components kept, from 1 to the number of directions in which the
+        inputs vary; by default all that rounding cannot explain.
 
     Returns
     -------
@@ -222,12 +257,10 @@ def whiten(inputs: torch.Tensor, rank: int | None = None) -> torch.Tensor:
     stored, computed = (torch.finfo(a.dtype).eps for a in (inputs, x))
     rounding = (stored + max(x.shape) * computed) * x.norm()
     directions = int((spread > rounding).sum())
+    if not directions:
+        raise ValueError("inputs are all the same; allowed: two that differ")
     rank = directions if rank is None else rank
-    if rank not in range(1, directions + 1):
-        raise ValueError(
-            f"rank={rank}; allowed: 1 up to the number of directions in which "
-            f"the inputs vary, {directions}"
-        )
+    _checks.integer("rank", rank, 1, directions)
     largest = right.gather(1, right.abs().argmax(1, keepdim=True))  # [k, 1]
     white = math.sqrt(len(x)) * left * largest.sign().T
     return white[:, :rank].to(inputs.dtype)
@@ -251,7 +284,7 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
     Raises
     ------
     TypeError, ValueError
-        If `labels` is not such a tensor; if a label is out of range.
+        If `labels` is not such a tensor; if a number is out of range.
 
     Examples
     --------
@@ -259,6 +292,7 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
     tensor([[0., 0., 1.],
             [1., 0., 0.]], dtype=torch.float64)
     """
+    _checks.integer("classes", classes, 1)
     if getattr(labels, "dtype", None) != torch.int64 or labels.ndim != 1:
         raise TypeError(f"labels={labels}; allowed: an int64 tensor [n]")
     if ((labels < 0) | (labels >= classes)).any():

@@ -8,8 +8,11 @@ import io
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
 from IPython.display import publish_display_data
 from PIL import Image
+
+from learning_mechanics import _checks
 
 THEORY = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 3}
 
@@ -54,6 +57,11 @@ def panels(
     axes : numpy.ndarray
         Its panels, [rows * columns], in reading order.
 
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+
     Examples
     --------
     >>> figure, axes = panels(1, 2)
@@ -61,6 +69,9 @@ def panels(
     2
     >>> plt.close(figure)
     """
+    _checks.integer("rows", rows, 1)
+    _checks.integer("columns", columns, 1)
+    _checks.positive("height", height)
     mpl.rcParams.update(_STYLE)
     # Closed at once, so that only `show` displays it.
     with plt.ioff():
@@ -87,11 +98,17 @@ def shades(count: int) -> np.ndarray:
     numpy.ndarray
         RGBA rows, [count, 4].
 
+    Raises
+    ------
+    ValueError
+        If `count` is not such a number.
+
     Examples
     --------
     >>> shades(3).shape
     (3, 4)
     """
+    _checks.integer("count", count, 1)
     return mpl.colormaps["viridis"](np.linspace(0.0, 0.85, count))
 
 
@@ -108,8 +125,8 @@ def show(figure: plt.Figure, alt: str) -> None:
 
     Raises
     ------
-    ValueError
-        If `alt` is empty.
+    TypeError, ValueError
+        If `figure` is none; if `alt` is no text or empty.
 
     Examples
     --------
@@ -117,8 +134,10 @@ def show(figure: plt.Figure, alt: str) -> None:
     >>> show(figure, alt="An empty panel.")
     An empty panel.
     """
-    if not alt.strip():
-        raise ValueError("alt is empty; allowed: a description of the figure")
+    if not isinstance(figure, plt.Figure):
+        raise TypeError(f"figure={figure!r}; allowed: a matplotlib figure")
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f"alt={alt!r}; allowed: a description of the figure")
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png")
     plt.close(figure)
@@ -126,6 +145,9 @@ def show(figure: plt.Figure, alt: str) -> None:
     Image.open(raw).convert("RGB").quantize(256).save(
         small, format="PNG", optimize=True
     )
+    if get_ipython() is None:  # publishing would start an IPython
+        print(alt)
+        return
     publish_display_data(
         {"image/png": small.getvalue(), "text/plain": alt},
         metadata={"image/png": {"alt": alt}},

@@ -8,6 +8,7 @@ inputs; another prefactor would rescale time.
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.integrate import quad, solve_ivp
+from scipy.special import expit
 
 from learning_mechanics import _checks
 
@@ -23,7 +24,7 @@ def mode_strength(
     Parameters
     ----------
     time : array_like
-        Times :math:`t \ge 0` in increasing order, [m].
+        Times :math:`t \ge 0`, increasing, [m].
     strength : float
         The task's singular value :math:`a>0`.
     start : float
@@ -38,8 +39,9 @@ def mode_strength(
 
     Raises
     ------
-    ValueError
-        If an argument is out of its range.
+    ValueError, FloatingPointError
+        If an argument is out of its range; if double precision does not
+        suffice for the largest `time` or the smallest `start`.
 
     Source
     ------
@@ -51,26 +53,32 @@ def mode_strength(
     >>> mode_strength([0.0, 1.0, 100.0], 2.0, 0.02).round(3).tolist()
     [0.02, 0.711, 2.0]
     """
-    time = np.asarray(time, dtype=float)
+    time = _times(time)
     _check_mode(strength, start, depth)
-    if (time < 0).any() or (np.diff(time) < 0).any():
-        raise ValueError("time; allowed: increasing values from 0")
     if depth == 1:
         return strength - (strength - start) * np.exp(-time)
+    # With x = s / a, u = ln(x / (1 - x)) and tau = L a^(2 - 2/L) t the
+    # equation is du / dtau = x^(1 - 2/L), which is neither stiff nor scaled.
+    u = np.log(start) - np.log(strength - start)
+    with np.errstate(over="raise"):
+        tau = depth * strength ** (2 - 2 / depth) * time
     if depth == 2:
-        decay = np.exp(-2 * strength * time)
-        return strength / (1 + (strength / start - 1) * decay)
-    power = 2 - 2 / depth
+        return strength * expit(u + tau)
     solution = solve_ivp(
-        lambda _, s: depth * s**power * (strength - s),
-        (0.0, max(time[-1], 1e-12)),
-        [start],
+        lambda _, u: expit(u) ** (1 - 2 / depth),
+        (0.0, max(tau[-1], 1e-12)),
+        [u],
         method="DOP853",
-        t_eval=time,
+        t_eval=tau,
         rtol=1e-12,
-        atol=1e-12 * start,
+        atol=1e-12,
     )
-    return solution.y[0]
+    if not solution.success:
+        raise FloatingPointError(
+            f"start={start} is lost in rounding; allowed: nearer to "
+            f"strength={strength}"
+        )
+    return strength * expit(solution.y[0])
 
 
 def half_rise_time(strength: float, start: float, depth: int = 2) -> float:
@@ -107,21 +115,13 @@ def half_rise_time(strength: float, start: float, depth: int = 2) -> float:
     >>> half_rise_time(2.0, 0.02, depth=2)
     1.148779962...
     """
-    _check_mode(strength, start, depth)
-    if start > strength / 2:
-        raise ValueError(
-            f"start={start}; allowed: at most half of strength={strength}"
-        )
+    _check_mode(strength, start, depth, part=0.5)
+    begin = np.log(start) - np.log(strength - start)
     if depth == 2:
-        return float(np.log(strength / start - 1) / (2 * strength))
-    # In ln s the integrand is smooth from a tiny start on.
-    return quad(
-        lambda x: (
-            1 / (depth * np.exp(x * (1 - 2 / depth)) * (strength - np.exp(x)))
-        ),
-        np.log(start),
-        np.log(strength / 2),
-    )[0]
+        return float(-begin / (2 * strength))
+    # In u = ln(s / (a - s)), 0 at half, the integrand is smooth.
+    integral, _ = quad(lambda u: expit(u) ** (2 / depth - 1), begin, 0)
+    return integral / (depth * strength ** (2 - 2 / depth))
 
 
 def half_rise_delay(
@@ -164,8 +164,8 @@ def half_rise_delay(
     >>> round(half_rise_delay(1.0, 1e-3, learning_rate=0.1), 3)
     0.121
     """
-    _check_mode(strength, start, depth)
-    _checks.positive("learning_rate", learning_rate)
+    _check_mode(strength, start, depth, part=0.5)
+    _number("learning_rate", learning_rate)
     growth = (1 - 1 / depth) * np.log(strength / (2 * start))
     return float(
         learning_rate / 2 * (growth - np.log(2 * (1 - start / strength)))
@@ -186,7 +186,7 @@ def coupled_mode_strengths(
     Parameters
     ----------
     time : array_like
-        Times :math:`t\ge0`, [m].
+        Times :math:`t\ge0`, increasing, [m].
     strengths : array_like
         The task's singular values, [k], positive.
     gram : array_like
@@ -200,7 +200,8 @@ def coupled_mode_strengths(
     Raises
     ------
     ValueError
-        If the shapes do not fit or `gram` is not positive definite.
+        If `time` is not as above, a strength is not positive, the shapes do
+        not fit or `gram` is not positive definite.
 
     Source
     ------
@@ -217,14 +218,17 @@ def coupled_mode_strengths(
     a = np.asarray(strengths, dtype=float)
     gram = np.asarray(gram, dtype=float)
     _checks.positive("strengths", a)
-    if gram.shape != (len(a), len(a)) or not np.allclose(gram, gram.T):
+    if a.ndim != 1 or gram.shape != 2 * a.shape:
         raise ValueError(
-            f"gram of shape {gram.shape}; allowed: symmetric "
-            f"[{len(a)}, {len(a)}]"
+            f"strengths of shape {a.shape} and gram of shape {gram.shape}; "
+            "allowed: [k] and [k, k]"
         )
+    rounding = 1e-6 * np.abs(gram).max()
+    if not (np.abs(gram - gram.T) <= rounding).all():
+        raise ValueError(f"gram={gram.tolist()}; allowed: symmetric, finite")
     if np.linalg.eigvalsh(gram).min() <= 0:
         raise ValueError("gram is singular; allowed: positive definite")
-    decay = np.exp(-np.multiply.outer(np.asarray(time, dtype=float), a))
+    decay = np.exp(-np.multiply.outer(_times(time), a))
     inverse = decay[:, :, None] * np.linalg.inv(gram) * decay[:, None, :]
     inverse[:, range(len(a)), range(len(a))] += (1 - decay**2) / a
     return np.diagonal(np.linalg.inv(inverse), axis1=1, axis2=2)
@@ -247,7 +251,7 @@ def linear_flow(
     target : array_like
         :math:`\Sigma_{yx}`, [n_out, n_in].
     time : array_like
-        Increasing times from 0, [m].
+        Times :math:`t\ge0`, increasing, [m], one of them above 0.
 
     Returns
     -------
@@ -257,7 +261,7 @@ def linear_flow(
     Raises
     ------
     ValueError
-        If the shapes do not fit.
+        If the shapes do not fit, or a value is not finite.
 
     Examples
     --------
@@ -265,16 +269,22 @@ def linear_flow(
     >>> (second[-1] @ first[-1]).round(4).item()
     1.0
     """
-    first, second = (np.asarray(w, dtype=float) for w in weights)
     target = np.asarray(target, dtype=float)
-    if second.shape[1] != first.shape[0] or target.shape != (
-        second.shape[0],
-        first.shape[1],
-    ):
+    weights = [np.asarray(w, dtype=float) for w in weights]
+    shapes = [w.shape for w in weights]
+    if [w.ndim for w in (*weights, target)] != [2, 2, 2] or shapes != [
+        (shapes[0][0], target.shape[1]),
+        (target.shape[0], shapes[0][0]),
+    ]:
         raise ValueError(
-            f"weights of shapes {first.shape}, {second.shape} do not multiply "
-            f"to target of shape {target.shape}"
+            f"weights of shapes {shapes} and target of shape {target.shape}; "
+            "allowed: [n_hidden, n_in], [n_out, n_hidden] and [n_out, n_in]"
         )
+    if not all(np.isfinite(w).all() for w in (*weights, target)):
+        raise ValueError("weights or target; allowed: finite values")
+    time = _times(time)
+    _checks.positive("time[-1]", time[-1])
+    first, second = weights
     n_hidden = first.shape[0]
     shapes = (first.shape, second.shape, (n_hidden, n_hidden))
     edges = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
@@ -292,7 +302,6 @@ def linear_flow(
         drift = v2.T @ v2 - v1 @ v1.T
         return np.concatenate([v1.ravel(), v2.ravel(), drift.ravel()])
 
-    time = np.asarray(time, dtype=float)
     begin = np.concatenate(
         [first.ravel(), second.ravel(), np.zeros(n_hidden**2)]
     )
@@ -308,10 +317,28 @@ def linear_flow(
     return unpack(solution.y.T)
 
 
-def _check_mode(strength: float, start: float, depth: int) -> None:
-    _checks.positive("strength", strength)
-    _checks.positive("start", start)
-    if start >= strength:
-        raise ValueError(f"start={start}; allowed: below {strength}")
-    if depth < 1:
-        raise ValueError(f"depth={depth}; allowed: at least 1")
+def _times(time: ArrayLike) -> np.ndarray:
+    """Return `time` as an array, or raise if it is not as promised."""
+    t = np.asarray(time, dtype=float)
+    if t.ndim != 1 or not t.size or not (np.isfinite(t) & (t >= 0)).all():
+        raise ValueError(f"time={time}; allowed: finite values from 0, [m]")
+    if (np.diff(t) <= 0).any():
+        raise ValueError(f"time={time}; allowed: increasing values")
+    return t
+
+
+def _number(name: str, value: float) -> None:
+    _checks.positive(name, value)
+    if np.ndim(value):
+        raise ValueError(f"{name}={value}; allowed: one number")
+
+
+def _check_mode(strength, start, depth, part=1.0) -> None:
+    _number("strength", strength)
+    _number("start", start)
+    _checks.integer("depth", depth, 1)
+    if start >= part * strength:
+        raise ValueError(
+            f"start={start}; allowed: below {part * strength}, as "
+            f"strength={strength}"
+        )

@@ -1,8 +1,12 @@
 """What is read off a network, during or after training."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+
+from learning_mechanics import _checks
 
 
 def mode_strengths(
@@ -23,12 +27,18 @@ def mode_strengths(
     torch.Tensor
         [k].
 
+    Raises
+    ------
+    ValueError
+        If the shapes, types or devices do not fit.
+
     Examples
     --------
     >>> eye = torch.eye(2)
     >>> mode_strengths(torch.tensor([[3.0, 1.0], [1.0, 2.0]]), eye, eye)
     tensor([3., 2.])
     """
+    _fit("out in, out k, in k", linear_map=linear_map, left=left, right=right)
     return (left * (linear_map @ right)).sum(0)
 
 
@@ -55,6 +65,11 @@ def hidden_modes(
         the columns of two matrices [n_hidden, k]. Their product
         :math:`q_\alpha^\top p_\alpha` is the mode's strength.
 
+    Raises
+    ------
+    ValueError
+        If the shapes, types or devices do not fit.
+
     Examples
     --------
     >>> eye = torch.eye(2)
@@ -62,6 +77,10 @@ def hidden_modes(
     >>> (q * p).sum(0)
     tensor([6., 6.])
     """
+    _fit(
+        "hidden in, out hidden, out k, in k",
+        first=first, second=second, left=left, right=right,
+    )  # fmt: skip
     return first @ right, second.T @ left
 
 
@@ -79,6 +98,11 @@ def balance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     torch.Tensor
         [n_hidden, n_hidden].
 
+    Raises
+    ------
+    ValueError
+        If the shapes, types or devices do not fit.
+
     Source
     ------
     Du, Hu and Lee (2018), arXiv:1806.00900.
@@ -89,6 +113,7 @@ def balance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     tensor([[3., 0.],
             [0., 3.]])
     """
+    _fit("hidden in, out hidden", first=first, second=second)
     return second.T @ second - first @ first.T
 
 
@@ -114,15 +139,26 @@ def crossing_time(
     Raises
     ------
     ValueError
-        If a curve starts above its level or never reaches it; names which.
+        If a curve starts above its level or never reaches it (names which),
+        a value is not finite, `time` does not increase or shapes do not fit.
 
     Examples
     --------
     >>> crossing_time([0.0, 1.0, 2.0], [[0.0], [1.0], [3.0]], [2.0]).tolist()
     [1.5]
     """
-    time, curves = np.asarray(time), np.asarray(curves)
-    levels = np.asarray(levels)
+    time, curves, levels = (
+        np.asarray(a, dtype=float) for a in (time, curves, levels)
+    )
+    if curves.ndim != 2 or time.shape + levels.shape != curves.shape:
+        raise ValueError(
+            f"time, curves, levels of shapes {time.shape}, {curves.shape}, "
+            f"{levels.shape}; allowed: [m], [m, k], [k]"
+        )
+    if not all(np.isfinite(a).all() for a in (time, curves, levels)):
+        raise ValueError("time, curves, levels; allowed: finite values")
+    if (np.diff(time) <= 0).any() or not time.size:
+        raise ValueError(f"time={time}; allowed: increasing values")
     reached = curves >= levels
     outside = np.flatnonzero(reached[0] | ~reached.any(0))
     if outside.size:
@@ -135,3 +171,17 @@ def crossing_time(
     low, high = curves[after - 1, column], curves[after, column]
     part = (levels - low) / (high - low)
     return time[after - 1] + part * (time[after] - time[after - 1])
+
+
+def _fit(axes: str, **tensors: torch.Tensor) -> None:
+    """Raise unless axes of one name have one length, and all types agree."""
+    names = [axis.split() for axis in axes.split(", ")]
+    shapes = [list(tensor.shape) for tensor in tensors.values()]
+    lengths = dict(zip(chain(*names), chain(*shapes), strict=False))
+    if shapes != [[lengths.get(name) for name in some] for some in names]:
+        raise ValueError(
+            f"{', '.join(tensors)} of shapes {shapes}; allowed: [{axes}]"
+        )
+    (first, like), *others = tensors.items()
+    for name, tensor in others:
+        _checks.alike(name, tensor, first, like)

@@ -15,153 +15,33 @@ Numbers marked ≈ come from a run and may differ in their last digits on
 another processor; all others do not.
 """
 
-import html
-import json
 import math
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass
 from numbers import Real
-from pathlib import Path
 
 import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 
-MIME = "application/vnd.learning-mechanics.prediction+json"
-ROWS_SHOWN = 6
+from learning_mechanics.records import Ledger, Record
+
+DATA = ("synthetic", "real")
 
 _declared: dict[str, "Prediction"] = {}
-_tested: dict[str, "Record"] = {}
+_tested: dict[str, Record] = {}
 
 
 class PredictionError(AssertionError):
     """A prediction came out other than declared, or was never tested."""
 
 
-def _short(number: float) -> str:
-    return f"{number:.3g}"
+def _is_text(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
-@dataclass(frozen=True)
-class Record:
-    """The outcome of one prediction, as stored in a notebook's output.
-
-    Attributes
-    ----------
-    id, statement, source, data, fitted, tolerance, relative
-        As declared; see `Prediction`.
-    kind : str
-        ``test``, or ``breaks`` where the theory was expected to fail.
-    predicted, measured : list of float
-        Flattened, ten significant digits.
-    error : float
-        The largest error over all entries, as a fraction of the predicted
-        value if `relative`, else in its unit.
-    holds : bool
-        Whether the error is at most the tolerance (``test``) or exceeds it
-        (``breaks``).
-    """
-
-    id: str
-    statement: str
-    source: str
-    kind: str
-    data: str
-    fitted: str
-    predicted: list[float]
-    measured: list[float]
-    error: float
-    tolerance: float
-    relative: bool
-    holds: bool
-
-    @property
-    def verdict(self) -> str:
-        """The outcome in words."""
-        if self.kind == "test":
-            return "holds" if self.holds else "FAILS"
-        return "breaks, as declared" if self.holds else "DOES NOT BREAK"
-
-    @property
-    def _marked_verdict(self) -> str:
-        state = "holds" if self.holds else "fails"
-        return f'<strong class="{state}">{self.verdict}</strong>'
-
-    @property
-    def errors(self) -> list[float]:
-        """The error of each entry."""
-        scale = [abs(p) if self.relative else 1.0 for p in self.predicted]
-        return [
-            abs(m - p) / s
-            for p, m, s in zip(
-                self.predicted, self.measured, scale, strict=True
-            )
-        ]
-
-    def _rows(self) -> list[tuple[str, str, str]]:
-        """Return the entries to show: all, or an even choice and the worst.
-
-        Which entry is worst depends on the processor, so it is not shown as
-        a row of its own; `error` has it.
-        """
-        count = len(self.predicted)
-        shown = range(count)
-        if count > ROWS_SHOWN:
-            shown = np.linspace(0, count - 1, ROWS_SHOWN).round().astype(int)
-        return [
-            (
-                _short(self.predicted[i]),
-                f"≈ {_short(self.measured[i])}",
-                f"≈ {_short(self.errors[i])}",
-            )
-            for i in shown
-        ]
-
-    def _foot(self) -> str:
-        kind = "relative" if self.relative else "absolute"
-        foot = (
-            f"error ≈ {_short(self.error)} of {_short(self.tolerance)} "
-            f"allowed ({kind}) · {self.data} data"
-        )
-        if len(self.predicted) > ROWS_SHOWN:
-            foot = f"{ROWS_SHOWN} of {len(self.predicted)} shown · {foot}"
-        return foot + (f" · fitted: {self.fitted}" if self.fitted else "")
-
-    def __repr__(self) -> str:
-        header = ("predicted", "measured", "error")
-        rows = [
-            "  ".join(f"{cell:>9}" for cell in row)
-            for row in (header, *self._rows())
-        ]
-        return "\n".join(
-            [
-                f"{self.verdict} · {self.id}",
-                self.statement,
-                *(f"  {row}" for row in rows),
-                self._foot(),
-            ]
-        )
-
-    def _html(self) -> str:
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        state = "holds" if self.holds else "fails"
-        return (
-            f'<div class="prediction {state}"><p>{self._marked_verdict} · '
-            f"<code>{html.escape(self.id)}</code><br>"
-            f"{html.escape(self.statement)}</p>"
-            "<table><thead><tr><th>predicted</th><th>measured</th>"
-            f"<th>error</th></tr></thead><tbody>{rows}</tbody></table>"
-            f"<p>{html.escape(self._foot())}</p></div>"
-        )
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {
-            MIME: asdict(self),
-            "text/html": self._html(),
-            "text/plain": repr(self),
-        }
+def _is_tolerance(value) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
 
 
 @dataclass(frozen=True)
@@ -190,15 +70,14 @@ class Prediction:
     Raises
     ------
     ValueError
-        If the id is empty or taken, a text is empty, the tolerance is not a
-        positive finite number, or `data` is neither of the two.
+        If an argument is none of these, or the id is taken.
 
     Examples
     --------
-    >>> Prediction("", "Nothing.", tolerance=0.1, source="nobody")
+    >>> Prediction("a/b", "Nothing.", tolerance=0.0, source="nobody")
     Traceback (most recent call last):
     ...
-    ValueError: id=''; allowed: a text that is not empty
+    ValueError: tolerance=0.0 of 'a/b'; allowed: positive, finite
     """
 
     id: str
@@ -211,24 +90,23 @@ class Prediction:
     fitted: str = ""
 
     def __post_init__(self):
-        for name in ("id", "statement", "source"):
-            text = getattr(self, name)
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(
-                    f"{name}={text!r}; allowed: a text that is not empty"
-                )
-        if not (
-            isinstance(self.tolerance, Real) and 0 < self.tolerance < math.inf
+        text = "a text that is not empty"
+        for name, right, allowed in (
+            ("id", _is_text(self.id), text),
+            ("statement", _is_text(self.statement), text),
+            ("source", _is_text(self.source), text),
+            ("tolerance", _is_tolerance(self.tolerance), "positive, finite"),
+            ("relative", isinstance(self.relative, bool), "True, False"),
+            ("data", self.data in DATA, " or ".join(DATA)),
+            ("fitted", isinstance(self.fitted, str), "a text"),
         ):
-            raise ValueError(
-                f"tolerance={self.tolerance!r} of {self.id!r}; allowed: "
-                "a positive finite number"
-            )
-        if self.data not in ("synthetic", "real"):
-            raise ValueError(
-                f"data={self.data!r} of {self.id!r}; allowed: 'synthetic', "
-                "'real'"
-            )
+            if not right:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} of {self.id!r}; "
+                    f"allowed: {allowed}"
+                )
+        # A NumPy number would not survive JSON.
+        object.__setattr__(self, "tolerance", float(self.tolerance))
         # A reader may run a notebook's cell again: there, and only there,
         # the same declaration may be repeated.
         if self.id in _declared and not (
@@ -255,8 +133,9 @@ class Prediction:
         Raises
         ------
         ValueError
-            If the shapes differ, nothing is given, a value is NaN or
-            infinite, or a relative error would divide by zero.
+            If the shapes differ, nothing is given, a value is not a finite
+            real number, the error cannot be computed, or the prediction was
+            tested before (in a notebook, a cell may be run again).
         PredictionError
             If the error exceeds the tolerance.
         """
@@ -265,21 +144,17 @@ class Prediction:
     def breaks(self, *, predicted, measured) -> None:
         """Check that the theory fails here: the opposite of `test`.
 
-        Parameters
-        ----------
-        predicted, measured : array_like
-            Numbers, arrays or tensors of one and the same shape.
-
-        Raises
-        ------
-        ValueError
-            As `test` does.
-        PredictionError
-            If the error does not exceed the tolerance.
+        Arguments and errors are those of `test`, but a `PredictionError`
+        means that the error does not exceed the tolerance.
         """
         self._settle("breaks", predicted, measured)
 
     def _settle(self, kind: str, predicted, measured) -> None:
+        if self.id in _tested and not get_ipython():
+            raise ValueError(
+                f"{self.id!r} is already tested; allowed: one test"
+            )
+        _tested.pop(self.id, None)
         predicted = self._checked("predicted", predicted)
         measured = self._checked("measured", measured)
         if predicted.shape != measured.shape:
@@ -300,83 +175,42 @@ class Prediction:
                 f"the error of {self.id!r} overflows; allowed: predicted "
                 "values further from 0, or relative=False"
             )
-        agrees = error <= self.tolerance
         record = Record(
             **asdict(self),
             kind=kind,
             predicted=predicted.ravel().tolist(),
             measured=measured.ravel().tolist(),
             error=error,
-            holds=agrees if kind == "test" else not agrees,
+            holds=(error <= self.tolerance) == (kind == "test"),
         )
         _tested[self.id] = record
         display(record)
         if not record.holds:
             raise PredictionError(
-                f"{self.id} {record.verdict}: error {_short(error)}, "
-                f"tolerance {_short(self.tolerance)}"
+                f"{self.id} {record.verdict}: error {error:.3g}, "
+                f"tolerance {self.tolerance:.3g}"
             )
 
     def _checked(self, name: str, values) -> np.ndarray:
         if hasattr(values, "detach"):
             values = values.detach().cpu()
-        if np.iscomplexobj(values):
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            problem = f"of type {array.dtype}"
+        elif not array.size:
+            problem = "empty"
+        elif not np.isfinite(array).all():
+            problem = "NaN or infinite"
+        else:
+            problem = ""
+        if problem:
             raise ValueError(
-                f"{name} of {self.id!r} is complex; allowed: real values"
-            )
-        array = np.asarray(values, dtype=float)
-        if array.size == 0:
-            raise ValueError(
-                f"{name} of {self.id!r} is empty; allowed: at least one value"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{name} of {self.id!r} contains NaN or infinite values; "
-                "allowed: finite values"
+                f"{name} of {self.id!r} is {problem}; allowed: finite real "
+                "numbers, at least one"
             )
         # Ten digits are stored, so only these ten are judged.
-        digits = [float(f"{value:.10g}") for value in array.ravel()]
+        digits = [float(f"{x:.10g}") for x in array.astype(float).ravel()]
         return np.reshape(digits, array.shape)
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Several records, shown as one table.
-
-    Parameters
-    ----------
-    records : tuple of Record
-        In the order in which they are shown.
-    """
-
-    records: tuple[Record, ...]
-
-    def __repr__(self) -> str:
-        width = max(len(record.id) for record in self.records)
-        kept = sum(record.holds for record in self.records)
-        rows = [
-            f"{record.id:<{width}}  {record.verdict:<18}  "
-            f"error ≈ {_short(record.error)} of {_short(record.tolerance)}"
-            for record in self.records
-        ]
-        return "\n".join(
-            [f"{kept} of {len(self.records)} predictions as declared", *rows]
-        )
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><code>{html.escape(record.id)}</code><br>"
-            f"{html.escape(record.statement)}</td>"
-            f"<td>{record.data}</td><td>≈ {_short(record.error)}</td>"
-            f"<td>{_short(record.tolerance)}</td>"
-            f"<td>{record._marked_verdict}</td></tr>"
-            for record in self.records
-        )
-        return (
-            '<div class="prediction"><table><thead><tr><th>prediction</th>'
-            "<th>data</th><th>error</th><th>tolerance</th>"
-            f"<th>verdict</th></tr></thead><tbody>{rows}</tbody></table></div>"
-        )
 
 
 def summary() -> Ledger:
@@ -400,38 +234,3 @@ def summary() -> Ledger:
             else "no prediction was declared"
         )
     return Ledger(tuple(_tested[name] for name in _declared))
-
-
-def collect(notebook: str | Path) -> list[Record]:
-    """Read the records that are stored in a notebook's outputs.
-
-    Parameters
-    ----------
-    notebook : str or Path
-        An executed ``.ipynb`` file.
-
-    Returns
-    -------
-    list of Record
-        In the order of the cells.
-
-    Raises
-    ------
-    ValueError
-        If a record lacks a field or has one too many; names the file.
-    """
-    records = []
-    book = json.loads(Path(notebook).read_text(encoding="utf-8"))
-    for cell in book["cells"]:
-        for output in cell.get("outputs", []):
-            stored = output.get("data", {}).get(MIME)
-            if stored is None:
-                continue
-            expected = {field.name for field in fields(Record)}
-            if set(stored) != expected:
-                raise ValueError(
-                    f"{notebook} holds a record with the fields "
-                    f"{sorted(stored)}; allowed: {sorted(expected)}"
-                )
-            records.append(Record(**stored))
-    return records

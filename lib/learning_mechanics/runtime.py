@@ -7,11 +7,17 @@ every seed of the book) and ``CI`` (silences progress bars).
 """
 
 import os
+import re
+import subprocess
 from collections.abc import Iterable
+from importlib.metadata import metadata
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from tqdm import tqdm
+
+from learning_mechanics import _checks
 
 T = TypeVar("T")
 
@@ -36,6 +42,8 @@ def device(dtype: torch.dtype = torch.float32) -> torch.device:
 
     Raises
     ------
+    TypeError
+        If `dtype` is none.
     ValueError
         If the named device is unknown, absent, or lacks `dtype`.
 
@@ -44,6 +52,8 @@ def device(dtype: torch.dtype = torch.float32) -> torch.device:
     >>> device(torch.float64).type in ("cuda", "cpu")
     True
     """
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype={dtype!r}; allowed: a torch.dtype")
     name = os.environ.get("LEARNING_MECHANICS_DEVICE")
     if name is not None:
         try:
@@ -115,23 +125,21 @@ def seed(number: int = 0) -> int:
     ------
     ValueError
         If `number` is out of range, or the variable is not an integer
-        of at least 0.
+        from 0 to 99999: every seed fits in 32 bits.
 
     Examples
     --------
     >>> seed(3) % 10_000
     3
     """
-    if not 0 <= number < SEEDS_PER_SHIFT:
-        raise ValueError(
-            f"number={number}; allowed: 0 to {SEEDS_PER_SHIFT - 1}"
-        )
+    _checks.integer("number", number, 0, SEEDS_PER_SHIFT - 1)
     shift = os.environ.get("LEARNING_MECHANICS_SEED", "0")
-    if not shift.isascii() or not shift.isdigit():
+    if not re.fullmatch("[0-9]{1,5}", shift):
         raise ValueError(
-            f"LEARNING_MECHANICS_SEED={shift!r}; allowed: an integer >= 0"
+            f"LEARNING_MECHANICS_SEED={shift!r}; allowed: integers from 0 to "
+            "99999"
         )
-    return number + SEEDS_PER_SHIFT * int(shift)
+    return int(number) + SEEDS_PER_SHIFT * int(shift)
 
 
 def generator(number: int = 0) -> torch.Generator:
@@ -157,6 +165,35 @@ def generator(number: int = 0) -> torch.Generator:
     True
     """
     return torch.Generator().manual_seed(seed(number))
+
+
+def book() -> Path:
+    """Return the folder of the book, for a page that reads other parts of it.
+
+    Returns
+    -------
+    Path
+        The one that the running notebook lies in; where it runs alone, as on
+        Colab, ``book`` beside it, fetched by git on the first call.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        If there is no git; if it cannot fetch the book.
+
+    Examples
+    --------
+    >>> (book() / "references.bib").is_file()
+    True
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, here / "book"):
+        if (folder / "_toc.yml").is_file():
+            return folder
+    address = metadata("learning-mechanics")["Project-URL"].split()[-1]
+    clone = ["git", "clone", "--quiet", "--depth=1", address, "book"]
+    subprocess.run(clone, check=True)
+    return here / "book"
 
 
 def progress(

@@ -7,23 +7,19 @@ was killed computes only what is missing.
 """
 
 import contextlib
-import hashlib
 import inspect
 import itertools
-import json
 import os
 import sys
-import tempfile
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 from threadpoolctl import threadpool_limits
+
+from learning_mechanics import _stored
 
 # How often a run is started again after the process it was in has died.
 RETRIES = 2
@@ -147,11 +143,12 @@ def run(
     environment = {name: os.environ.get(name) for name in PASSED_ON}
     paths: list[Path | None] = [None] * len(points)
     if folder is not None:
-        paths = _paths(function, points, Path(folder), environment)
+        steering = [environment[name] for name in STEERING]
+        paths = _stored.paths(function, points, Path(folder), steering)
     results = {
         i: stored[0]
         for i, path in enumerate(paths)
-        if path is not None and (stored := _load(path))
+        if path is not None and (stored := _stored.load(path))
     }
     deaths = [0] * len(points)
     # An executor that kept its workers' thread counts would be another one.
@@ -180,7 +177,7 @@ def run(
             try:
                 for i, result in parallel(tasks):
                     if paths[i] is not None:
-                        _save(paths[i], result)
+                        _stored.save(paths[i], result)
                     results[i] = result
                     flying.discard(i)
                     bar.update(1)
@@ -219,7 +216,7 @@ def _call(i: int, function: Callable, point: dict, environment: dict) -> tuple:
                 f"{_name(function, point)} failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return i, _plain(result, f"result of {_name(function, point)}")
+        return i, _stored.plain(result, f"result of {_name(function, point)}")
 
 
 @contextlib.contextmanager
@@ -275,7 +272,7 @@ def _points(function: Callable, grid: Sequence[Mapping]) -> list[dict]:
                 f"point {i} of grid, {point}: {error}; allowed: the arguments "
                 f"of {function.__name__}{signature}"
             ) from None
-        first = seen.setdefault(_text(point, f"point {i} of grid"), i)
+        first = seen.setdefault(_stored.text(point, f"point {i} of grid"), i)
         if first != i:
             raise ValueError(
                 f"points {first} and {i} of grid are both {point}; allowed: "
@@ -284,152 +281,6 @@ def _points(function: Callable, grid: Sequence[Mapping]) -> list[dict]:
     return points
 
 
-def _text(point: dict, name: str) -> str:
-    plain = _plain(point, name)
-    if arrays := _split(plain)[1]:
-        raise TypeError(
-            f"{name} holds {len(arrays)} arrays; allowed: numbers, strings, "
-            "booleans, None, lists and dicts; make arrays in the run"
-        )
-    return json.dumps(plain, sort_keys=True)
-
-
-def _paths(
-    function: Callable, points: list[dict], folder: Path, environment: dict
-) -> list[Path]:
-    text = _surroundings(function, {})
-    folder.mkdir(parents=True, exist_ok=True)
-    what = [text, *(environment[name] for name in STEERING)]
-    keys = (json.dumps([*what, _text(point, "point")]) for point in points)
-    return [folder / f"{_digest(key.encode())[:32]}.npz" for key in keys]
-
-
-def _surroundings(function: Callable, seen: dict) -> dict:
-    """Gather what a function is: its text, and what it names around it.
-
-    That is values, and functions of its own module, with theirs in turn.
-    """
-    try:
-        source = inspect.getsource(function)
-    except OSError:
-        raise ValueError(
-            f"the text of {function.__name__} cannot be read, but a stored "
-            "run is named by it; allowed: functions of a file or a notebook"
-        ) from None
-    around: dict[str, Any] = {}
-    seen[function.__qualname__] = [source, around]
-    names = inspect.getclosurevars(function)
-    for name, value in {**names.globals, **names.nonlocals}.items():
-        if inspect.isfunction(value):
-            inside = value.__module__ == function.__module__
-            if inside and value.__qualname__ not in seen:
-                _surroundings(value, seen)
-        elif not (inspect.ismodule(value) or inspect.isclass(value)):
-            # What is no plain value cannot be compared, and is left out.
-            with contextlib.suppress(TypeError):
-                tree, arrays = _split(_plain(value, name))
-                around[name] = [tree, *map(_array_digest, arrays)]
-    return seen
-
-
-def _array_digest(array: np.ndarray) -> str:
-    return f"{array.dtype}{array.shape}" + _digest(array.tobytes())
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _name(function: Callable, point: dict) -> str:
     inside = ", ".join(f"{key}={value!r}" for key, value in point.items())
     return f"{function.__name__}({inside})"
-
-
-def _plain(value: Any, name: str) -> Any:
-    """Reduce a value to what JSON and arrays can hold, or refuse it."""
-    # By type: a subclass, such as an enumeration, would come back as another.
-    if type(value) in (type(None), bool, str, int, float):
-        return value
-    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
-        return value.item()
-    if type(value) in (list, tuple):
-        return [_plain(v, f"{name}[{i}]") for i, v in enumerate(value)]
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {k: _plain(v, f"{name}[{k!r}]") for k, v in value.items()}
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufcU":
-        return np.array(value)
-    raise TypeError(
-        f"{name} is {value!r:.80}, a {type(value).__name__}; allowed: "
-        "numbers, strings, booleans, None, arrays and tensors of numbers, "
-        "and lists and dicts with string keys of these"
-    )
-
-
-def _split(value: Any) -> tuple[Any, list[np.ndarray]]:
-    """Part a plain value into JSON, with arrays as null, and the arrays.
-
-    Returns the JSON, and the arrays in the order of a walk through it; each
-    node is [kind, content], so that nothing can pass for an array.
-    """
-    if isinstance(value, np.ndarray):
-        return ["array", None], [value]
-    if isinstance(value, list):
-        parts = [_split(v) for v in value]
-        tree = ["list", [t for t, _ in parts]]
-    elif isinstance(value, dict):
-        parts = [_split(v) for v in value.values()]
-        tree = ["dict", dict(zip(value, (t for t, _ in parts), strict=True))]
-    else:
-        return ["value", value], []
-    return tree, [array for _, arrays in parts for array in arrays]
-
-
-def _join(tree: list, arrays: Iterator[np.ndarray]) -> Any:
-    kind, content = tree
-    if kind == "array":
-        return next(arrays)
-    if kind == "list":
-        return [_join(t, arrays) for t in content]
-    if kind == "dict":
-        return {key: _join(t, arrays) for key, t in content.items()}
-    return content
-
-
-def _save(path: Path, result: Any) -> None:
-    """Write a file that exists whole or not at all."""
-    tree, arrays = _split(result)
-    members = {str(i): array for i, array in enumerate(arrays)}
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, tree=np.array(json.dumps(tree)), **members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
-
-
-def _load(path: Path) -> list:
-    """Return [result], or [] if there is none that can be read."""
-    try:
-        # Opened here: of a damaged file, np.load would leave its own open.
-        with (
-            path.open("rb") as whole,
-            np.load(whole, allow_pickle=False) as file,
-        ):
-            tree = json.loads(str(file["tree"]))
-            arrays = (file[str(i)] for i in range(len(file.files) - 1))
-            return [_join(tree, arrays)]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
-        warnings.warn(
-            f"{path} is damaged and its run is computed again: {e}",
-            stacklevel=3,
-        )
-        return []

@@ -24,8 +24,9 @@ def orthonormal(n: int, k: int, generator: torch.Generator) -> torch.Tensor:
 
     Raises
     ------
-    ValueError
-        If ``k`` is not between 1 and ``n``.
+    TypeError, ValueError
+        If `generator` is not one on the CPU; if ``k`` is not an integer
+        between 1 and ``n``.
 
     Examples
     --------
@@ -33,8 +34,9 @@ def orthonormal(n: int, k: int, generator: torch.Generator) -> torch.Tensor:
     >>> torch.allclose(q.T @ q, torch.eye(2, dtype=torch.float64))
     True
     """
-    if not 1 <= k <= n:
-        raise ValueError(f"k={k}; allowed: 1 to n={n}")
+    _checks.integer("n", n, 1)
+    _checks.integer("k", k, 1, n)
+    _checks.generator("generator", generator)
     gaussian = torch.randn(n, k, generator=generator, dtype=torch.float64)
     columns, upper = torch.linalg.qr(gaussian)
     # The signs make the distribution uniform (Haar).
@@ -68,8 +70,9 @@ def linear_teacher(
 
     Raises
     ------
-    ValueError
-        If the strengths are not positive and decreasing, or too many.
+    TypeError, ValueError
+        As `orthonormal` does; if the strengths are not positive and
+        decreasing, or too many.
 
     Examples
     --------
@@ -80,8 +83,10 @@ def linear_teacher(
     """
     a = torch.as_tensor(strengths, dtype=torch.float64)
     _checks.positive("strengths", a)
-    if (a.diff() > 0).any():
-        raise ValueError(f"strengths={a.tolist()}; allowed: decreasing order")
+    if a.ndim != 1 or (a.diff() > 0).any():
+        raise ValueError(
+            f"strengths={a.tolist()}; allowed: a sequence in decreasing order"
+        )
     left = orthonormal(n_out, len(a), generator)
     right = orthonormal(n_in, len(a), generator)
     return left * a @ right.T, left, right
@@ -99,7 +104,7 @@ def hierarchy(
     Parameters
     ----------
     levels : int
-        Branchings from the root to a leaf, at least 1: ``2**levels`` items.
+        Branchings from the root to a leaf, 1 to 24: ``2**levels`` items.
     n_features : int
         Independent features, at least 1.
     flip : float
@@ -115,8 +120,8 @@ def hierarchy(
 
     Raises
     ------
-    ValueError
-        If an argument is out of its range.
+    TypeError, ValueError
+        If `generator` is not one on the CPU; if a number is out of its range.
 
     Source
     ------
@@ -128,11 +133,11 @@ def hierarchy(
     >>> items.shape, items.abs().unique().tolist()
     (torch.Size([8, 5]), [1.0])
     """
-    if levels < 1 or n_features < 1 or not 0 <= flip <= 0.5:
-        raise ValueError(
-            f"levels={levels}, n_features={n_features}, flip={flip}; allowed: "
-            "levels >= 1, n_features >= 1, flip from 0 to 0.5"
-        )
+    _checks.integer("levels", levels, 1, 24)
+    _checks.integer("n_features", n_features, 1)
+    _checks.generator("generator", generator)
+    if not 0 <= flip <= 0.5:
+        raise ValueError(f"flip={flip}; allowed: 0 to 0.5")
 
     def signs(rows: int, chance: float) -> torch.Tensor:
         draws = torch.rand(rows, n_features, generator=generator)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from learning_mechanics import runtime
+from learning_mechanics import _checks, runtime
 
 
 def squared_error(
@@ -30,7 +30,8 @@ def squared_error(
     Raises
     ------
     ValueError
-        If the network's outputs and the targets differ in shape.
+        If the network's outputs and the targets differ in shape, type or
+        device, or there are none.
 
     Examples
     --------
@@ -39,12 +40,13 @@ def squared_error(
     2.5
     """
     outputs = network(inputs)
-    if outputs.shape != targets.shape:
+    if outputs.shape != targets.shape or not len(targets):
         raise ValueError(
             f"targets has shape {tuple(targets.shape)}; allowed: that of the "
-            f"network's outputs, {tuple(outputs.shape)}"
+            f"network's outputs, {tuple(outputs.shape)}, and not empty"
         )
-    return (targets - outputs).square().sum() / (2 * len(inputs))
+    _checks.alike("targets", targets, "the network's outputs", outputs)
+    return (targets - outputs).square().sum() / (2 * len(targets))
 
 
 def train(
@@ -81,7 +83,7 @@ def train(
     Raises
     ------
     ValueError
-        If `steps` or `every` is less than 1, or a name is taken.
+        If `steps` or `every` is no integer from 1, or a name is taken.
     FloatingPointError
         If the loss is not finite at a reading; names the step.
 
@@ -94,8 +96,8 @@ def train(
     ([1.0, 0.5, 0.25], [0, 1, 2])
     """
     measure = measure or {}
-    if steps < 1 or every < 1:
-        raise ValueError(f"steps={steps}, every={every}; allowed: at least 1")
+    _checks.integer("steps", steps, 1)
+    _checks.integer("every", every, 1)
     if taken := {"step", "loss"} & set(measure):
         raise ValueError(f"measure has {sorted(taken)}; allowed: other names")
     record = {name: [] for name in ("step", "loss", *measure)}

@@ -90,3 +90,20 @@ def test_sharpness_refuses_another_size():
 def test_a_wrong_tolerance_is_named():
     with pytest.raises(ValueError, match="tolerance=-1.0"):
         sharpness.Tracker(generator=stream(), tolerance=-1.0)
+
+
+def test_what_does_not_converge_is_an_error():
+    tracker = sharpness.Tracker(generator=stream(), tolerance=1e-17)
+    matrix = torch.diag(torch.linspace(-1, 1, 150))
+    with pytest.raises(ArithmeticError, match="100 products leave the bound"):
+        tracker.measure(matrix)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("value", [0.0, -2.0, 3.0])
+def test_the_smallest_matrices(size, value):
+    tracker = sharpness.Tracker(generator=stream())
+    for _ in range(3):
+        found = tracker.measure(value * torch.eye(size))
+        assert found.value == pytest.approx(value)
+        assert found.products <= 2

@@ -217,64 +217,6 @@ def kernel_row(peers: Peers, activation: str, x: torch.Tensor) -> dict:
         "limit": depth * len(x) ** 2 / 2 * cached / (100 * len(tile)),
         "limit_name": inverse.__name__,
         "disagreement": error,
-        "plain_inputs": few,
-        "note": f"plain from {few} inputs"
-        + ("" if error is None else f", agree to {error:.0e}"),
-    }
-
-
-def empirical_kernel_row(peers: Peers, rate: float) -> dict:
-    """Seconds for the tangent kernel of a given network, traced."""
-    n, d, width, c = 500, 64, 512, 10
-    stream = torch.Generator().manual_seed(0)
-    network = networks.MLP(
-        networks.gaussian_weights(
-            [d, width, width, width, c], scale=1.0, generator=stream
-        ),
-        torch.relu,
-    ).float()
-    x = torch.randn(n, d, generator=stream)
-    few = 10  # the Jacobian of all would take minutes
-
-    def jacobian():
-        """One backward pass for each sample and output."""
-        weights = list(network.parameters())
-        rows = [
-            torch.cat(
-                [
-                    g.flatten()
-                    for g in torch.autograd.grad(f, weights, retain_graph=True)
-                ]
-            )
-            for sample in x[:few]
-            for f in network(sample)
-        ]
-        jacobian = torch.stack(rows).view(few, -1)
-        return jacobian @ jacobian.T
-
-    calls = {
-        "plain": jacobian,
-        "ours": lambda: linearization.ntk(network, x),
-    }
-    weights = [w.detach() for w in network.parameters()]
-    if peers.prepare("empirical_kernel", x, *weights):
-        calls["peer"] = peers.run
-    taken = seconds(calls)
-    taken["plain"] *= n / few  # its passes; the product would take more
-    error = None
-    if "peer" in calls:
-        ours, peer = linearization.ntk(network, x).numpy(), peers.result()
-        error = float(np.abs(ours - peer).max() / np.abs(peer).max())
-    # Two layers' products of signals, and the two passes that make them.
-    work = 2 * (2 * n * n * c * width) + 2 * (2 * n * c * width**2)
-    return {
-        "row": f"tangent kernel of a given net, n = {n}",
-        "unit": "s",
-        **taken,
-        "peer_name": "neural-tangents",
-        "limit": work / rate,
-        "limit_name": "matrix products",
-        "disagreement": error,
         "note": "" if error is None else f"agree to {error:.0e}",
     }
 

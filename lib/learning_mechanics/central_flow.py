@@ -109,7 +109,8 @@ def central_flow(
     Raises
     ------
     ValueError
-        If an argument is out of range, or `every` does not divide `steps`.
+        If an argument is out of range, `every` does not divide `steps`, or
+        the start is above the edge, where descent begins with a jump.
     FloatingPointError
         If the loss is not finite.
     ArithmeticError
@@ -148,6 +149,12 @@ def central_flow(
         hessian = curvature.Hessian(loss, parameters)
         values, vectors = _eigenpairs(hessian, edge, generator, vectors)
         sharpness, k = values[0], int((values > REACH * edge).sum())
+        if step == 0 and sharpness > edge:
+            raise ValueError(
+                f"learning_rate={learning_rate}; allowed: at most 2 / "
+                f"{sharpness:.4g}, the sharpness at the start being below "
+                "the edge"
+            )
         values, unstable = values[:k], vectors[:, :k]
         sigma, force = _oscillation(hessian, values, unstable, edge, time)
         weights = parameters_to_vector(parameters).detach()

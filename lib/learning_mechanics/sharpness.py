@@ -67,6 +67,7 @@ class Tracker:
     """
 
     THIRD, NOISE = 0.3, 0.02  # lengths mixed into the second vector
+    LIMIT = 100  # products
 
     def __init__(self, *, generator: torch.Generator, tolerance: float = 0.01):
         _checks.positive("tolerance", tolerance)
@@ -90,6 +91,9 @@ class Tracker:
         ------
         ValueError
             If the matrix does not fit the one before.
+        ArithmeticError
+            If 100 products do not reach the tolerance, as where the largest
+            eigenvalue is next to nothing beside the most negative one.
         FloatingPointError
             If a product is not finite.
         """
@@ -111,8 +115,14 @@ class Tracker:
             bound = lanczos.norm(residual)
             if len(basis) == len(vector):  # all is known
                 break
-            if not pending and bound > self.tolerance * abs(values[0]):
-                pending.append(residual)
+            if pending or bound <= self.tolerance * abs(values[0]):
+                continue
+            if len(basis) == self.LIMIT:
+                raise ArithmeticError(
+                    f"{self.LIMIT} products leave the bound {bound:.2g} on "
+                    f"{values[0]:.2g}; a larger tolerance may help"
+                )
+            pending.append(residual)
         self._last = last
         return Sharpness(float(values[0]), bound, last[:, 0], len(basis))
 

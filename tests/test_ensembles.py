@@ -276,9 +276,43 @@ def test_parametrizations_equal_the_loop(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ensembles._stacked, "ROWS", 13)
+        patch.setattr(ensembles._stacked, "ACTIVATIONS", 1)
         record = ensembles.train(
             many, inputs, targets, learning_rate=rates, steps=6, loss=loss
         )
+    np.testing.assert_allclose(record["loss"], losses, rtol=1e-9)
+    same_weights(one, many, rtol=1e-8, atol=1e-11)
+
+
+def tied(seed):
+    (network,) = mlps(1, (D, D, D, K), first=seed)
+    network.weights[1] = network.weights[0]
+    return network
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tied,
+        lambda i: mlps(1, activation=torch.nn.Softmax(-1), first=i)[0],
+        lambda i: mlps(1, activation=torch.nn.PReLU().double(), first=i)[0],
+    ],
+)
+def test_unusual_mlps_equal_the_loop(make):
+    """Shared weights, activations that mix neurons or have parameters."""
+    inputs, targets = problem()
+    one, many = ([make(i) for i in range(2)] for _ in range(2))
+    losses = loop(
+        one,
+        inputs,
+        targets,
+        lambda i, p: torch.optim.SGD(p, lr=0.05),
+        8,
+        "squared error",
+    )
+    record = ensembles.train(
+        many, inputs, targets, learning_rate=0.05, steps=8
+    )
     np.testing.assert_allclose(record["loss"], losses, rtol=1e-9)
     same_weights(one, many, rtol=1e-8, atol=1e-11)
 
@@ -360,6 +394,7 @@ def test_many_rows_pass_in_parts(monkeypatch):
     whole, parts = mlps(2), mlps(2)
     ensembles.train(whole, inputs, targets, learning_rate=0.1, steps=5)
     monkeypatch.setattr(ensembles._stacked, "ROWS", 7)
+    monkeypatch.setattr(ensembles._stacked, "ACTIVATIONS", 1)
     ensembles.train(parts, inputs, targets, learning_rate=0.1, steps=5)
     same_weights(whole, parts, rtol=1e-10, atol=1e-13)
 
@@ -450,6 +485,13 @@ def test_bad_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         ensembles.train(**arguments)
+
+
+def test_frozen_parameters_are_refused():
+    (network,) = mlps(1)
+    network.weights[0].requires_grad_(False)
+    with pytest.raises(ValueError, match="require no gradient"):
+        ensembles.train([network], *problem(), learning_rate=0.1, steps=1)
 
 
 def test_buffers_are_refused():

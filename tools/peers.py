@@ -117,12 +117,13 @@ def empirical_kernel(x, *weights):
     # Names that it still looks for where JAX had them once.
     ad.source_info_util, ad.config = source_info_util, jax.config
     jnp = jax.numpy
-    x, *weights = map(jnp.asarray, (x, *weights))
+    # Of products with a transposed weight it does not see the structure.
+    x, *weights = map(jnp.asarray, (x, *(w.T for w in weights)))
 
     def network(ws, h):
         for w in ws[:-1]:
-            h = jax.nn.relu(h @ w.T)
-        return h @ ws[-1].T
+            h = jax.nn.relu(h @ w)
+        return h @ ws[-1]
 
     kernel = nt.empirical_ntk_fn(
         network,
@@ -130,7 +131,7 @@ def empirical_kernel(x, *weights):
         vmap_axes=0,
         implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES,
     )
-    run = jax.jit(lambda x, ws: kernel(x, None, ws) * len(ws[-1]))
+    run = jax.jit(lambda x, ws: kernel(x, None, ws) * ws[-1].shape[1])
     return lambda: jax.block_until_ready(run(x, weights))
 
 

@@ -7,7 +7,9 @@ them: what happens in one network, divergence included, stays there.
 import torch
 from torch.func import functional_call, grad_and_value
 
-ROWS = 256  # samples that pass through a chunk together on a CPU
+# On a CPU, samples pass through a chunk together while their activations fit
+# this many bytes, and never fewer than this many rows: parts cost calls.
+ACTIVATIONS, ROWS = 2 * 2**20, 256
 
 
 class SGD:
@@ -114,7 +116,9 @@ class Batched:
         if self.shared:
             x, y = x.expand(k, *x.shape), y.expand(k, *y.shape)
         n = x.shape[1]
-        rows = n if x.is_cuda else min(n, ROWS)
+        size = 2 * k * sum(w.shape[1] for w in self.weights)
+        fit = max(ROWS, ACTIVATIONS // (size * x.element_size()))
+        rows = n if x.is_cuda else min(n, fit)
         total = 0.0
         for i in range(0, n, rows):
             part = slice(i, i + rows)

@@ -169,7 +169,7 @@ def train(
             ]
             engine = (
                 _stacked.Batched
-                if _is_mlp(stack.module)
+                if nets.is_layered(stack.module)
                 else _stacked.Vectorized
             )
             gradient = engine(stack, loss, shared=not batch_size)
@@ -204,10 +204,6 @@ def train(
     return {"step": np.array(taken)} | record
 
 
-def _is_mlp(module: torch.nn.Module) -> bool:
-    return type(module) is nets.MLP
-
-
 def _chunks(networks: list[torch.nn.Module], samples: int) -> list[list[int]]:
     """Group networks of one shape, and cut the groups to the cache."""
     groups: dict[tuple, list[int]] = {}
@@ -220,7 +216,7 @@ def _chunks(networks: list[torch.nn.Module], samples: int) -> list[list[int]]:
     for group in groups.values():
         size = len(group)
         parameters = list(networks[group[0]].parameters())
-        if _is_mlp(networks[group[0]]) and not parameters[0].is_cuda:
+        if nets.is_layered(networks[group[0]]) and not parameters[0].is_cuda:
             numbers = 2 * sum(
                 p.numel() + min(samples, _stacked.ROWS) * len(p)
                 for p in parameters
@@ -295,6 +291,11 @@ def _check(
     for name, values in (("inputs", inputs), ("targets", targets)):
         if not values.isfinite().all():
             raise ValueError(f"{name} contains NaN or infinite values")
+    if not all(p.requires_grad for n in networks for p in n.parameters()):
+        raise ValueError(
+            "networks have parameters that require no gradient; allowed: "
+            "networks all of whose parameters are trained"
+        )
     expected = {(p.dtype, p.device) for n in networks for p in n.parameters()}
     dtype = next(networks[0].parameters()).dtype
     kind = torch.int64 if inputs.dtype == torch.int64 else dtype

@@ -80,7 +80,7 @@ def ntk(
                 f"others of shape {list(others.shape)}; allowed: as inputs, "
                 f"[m, {', '.join(map(str, inputs.shape[1:]))}]"
             )
-    if _is_layered(network):
+    if nets.is_layered(network):
         kernel = _by_layers(network, inputs, others, traced)
     else:
         kernel = _by_jacobian(network, inputs, others, traced, c)
@@ -304,33 +304,6 @@ def _check(network, name: str, inputs: torch.Tensor) -> int:
         outputs = network(inputs[:1])
     _checks.tensor(f"what the network makes of {name}", outputs, 2)
     return outputs.shape[1]
-
-
-def _is_layered(network) -> bool:
-    """Return whether products of layers give the whole kernel."""
-    if type(network) is not nets.MLP:
-        return False
-    # Not if some are frozen or shared, or the activation has its own.
-    own = [*network.weights, *(network.biases or ())]
-    if list(map(id, own)) != list(map(id, _trained(network))):
-        return False
-    return network.activation is None or all(
-        _is_elementwise(network.activation, weight.detach()[:, 0])
-        for weight in network.weights[:-1]
-    )
-
-
-def _is_elementwise(activation, hidden) -> bool:
-    """Return whether its Jacobian at `hidden`, [w], looks diagonal."""
-    with torch.enable_grad():
-        hidden = hidden[None].requires_grad_()
-        values = activation(hidden)
-        probe = torch.linspace(1, 2, values.numel()).to(values).view_as(values)
-        slope, along = (
-            torch.autograd.grad(values, hidden, by, retain_graph=True)[0]
-            for by in (torch.ones_like(values), probe)
-        )
-    return (along - slope * probe).abs().max() <= 1e-4 * along.abs().max()
 
 
 @torch.no_grad()

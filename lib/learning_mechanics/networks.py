@@ -188,6 +188,55 @@ def mlp(
     return network
 
 
+def is_layered(network: nn.Module) -> bool:
+    """Return whether a network is nothing but weights and slopes.
+
+    Then products of matrices, layer by layer, give all of its derivatives.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any.
+
+    Returns
+    -------
+    bool
+        True for an `MLP` that trains all of its parameters, none of them
+        shared, and whose activation is elementwise and has none of its own.
+
+    Examples
+    --------
+    >>> weights = [torch.ones(3, 2), torch.ones(1, 3)]
+    >>> is_layered(MLP(weights, torch.tanh))
+    True
+    >>> is_layered(MLP(weights, nn.Softmax(-1)))
+    False
+    """
+    if type(network) is not MLP:
+        return False
+    trained = [p for p in network.parameters() if p.requires_grad]
+    own = [*network.weights, *(network.biases or ())]
+    if list(map(id, own)) != list(map(id, trained)):
+        return False
+    return network.activation is None or all(
+        _is_elementwise(network.activation, weight.detach()[:, 0])
+        for weight in network.weights[:-1]
+    )
+
+
+def _is_elementwise(activation, hidden) -> bool:
+    """Return whether its Jacobian at `hidden`, [w], looks diagonal."""
+    with torch.enable_grad():
+        hidden = hidden[None].requires_grad_()
+        values = activation(hidden)
+        probe = torch.linspace(1, 2, values.numel()).to(values).view_as(values)
+        slope, along = (
+            torch.autograd.grad(values, hidden, by, retain_graph=True)[0]
+            for by in (torch.ones_like(values), probe)
+        )
+    return (along - slope * probe).abs().max() <= 1e-4 * along.abs().max()
+
+
 def gaussian_weights(
     widths: Sequence[int], *, scale: float, generator: torch.Generator
 ) -> list[torch.Tensor]:

@@ -195,7 +195,8 @@ def covariance(room: np.ndarray, feedback: np.ndarray) -> np.ndarray:
 
     which minimizes :math:`\tfrac12\langle X,B[X]\rangle+\langle A,X\rangle`
     over the positive semidefinite ones. It is found by Newton's method with
-    a logarithmic barrier, to about nine digits of the largest entry.
+    a logarithmic barrier, to about nine digits of the largest entry (five,
+    where X and :math:`A+B[X]` vanish along the same direction).
 
     Parameters
     ----------

@@ -2,16 +2,24 @@
 #
 #   make book       environment, then the site; prints where the page is
 #   make test       environment, then every check
+#   make pdf        the book as one PDF; needs LaTeX, see the README
 #   make lint       style of code and notebooks, stamped addresses
 #   make execute    run notebooks into their stored outputs; all, or those
 #                   in CHAPTERS="chapters/a/b.ipynb ..."
-#   make replicate  run chapters, as above, under fresh seeds (SEEDS=10)
+#   make replicate  run chapters, as above, under fresh seeds, SEEDS=20 of
+#                   them or SEEDS=21:30; on a cluster by DASK=tcp://...
+#   make full       run chapters, as above, at full scale; without a GPU, at
+#                   a reduced one
+#   make colab      run notebooks, as above, in Colab's versions
+#   make assignments  turn exercises of chapters, as above, into student
+#                   notebooks and an autograder
 #   make bench      time the engine against the plain way and the best peer
 #   make serve      the site on http://localhost:8000
 #   make stamp      write address, branch and version wherever they stand
 #   make lock       resolve requirements.txt anew (on a machine without a GPU)
 #   make clean      remove what was built
 #
+# CHROMIUM=... is the browser that reads the site in the tests.
 # TORCH=cpu takes PyTorch's CPU build where pip would choose a CUDA one, and
 # PYTHON=... another interpreter than python3.11 to make the environment.
 
@@ -38,15 +46,15 @@ endif
 # The scoreboard reads what the others store.
 PAGES := $(shell find chapters -name '*.ipynb' -not -path '*/.*' \
 	-not -name scoreboard.ipynb | sort) chapters/scoreboard.ipynb
-SEEDS ?= 10
+SEEDS ?= 20
 
 # Stored outputs are those of the quick scale on a CPU, under the book's seeds.
-test execute replicate: export CI := true
-test execute replicate: export LEARNING_MECHANICS_SCALE := quick
-test execute replicate: export LEARNING_MECHANICS_DEVICE := cpu
-test execute replicate: export LEARNING_MECHANICS_SEED := 0
+test execute assignments: export CI := true
+test execute replicate assignments: export LEARNING_MECHANICS_SCALE := quick
+test execute replicate assignments: export LEARNING_MECHANICS_DEVICE := cpu
+test execute replicate assignments: export LEARNING_MECHANICS_SEED := 0
 
-.PHONY: book test lint execute replicate bench serve stamp lock clean
+.PHONY: book test pdf browser lint execute replicate full colab assignments bench serve stamp lock clean
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -56,15 +64,29 @@ test execute replicate: export LEARNING_MECHANICS_SEED := 0
 
 book: .venv/ready
 	@# A failed build leaves pages in a cache that a second one would trust.
-	jupyter-book build -W --keep-going . || { rm -rf _build; exit 1; }
+	jupyter-book build -W --keep-going . || \
+		{ rm -rf _build/html _build/.doctrees; exit 1; }
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
+
+# Stops at what TeX refuses, instead of asking.
+pdf: .venv/ready
+	LATEXMKOPTS="-interaction=nonstopmode -halt-on-error" \
+		jupyter-book build -W --keep-going --builder pdflatex .
+	@echo "The PDF: _build/latex/learning-mechanics.pdf"
+
+# Where there is no chromium: Debian's, or else playwright's own.
+browser: .venv/ready
+	@test -n "$(CHROMIUM)" || command -v chromium || { \
+		test "$$(id -u)" = 0 && command -v apt-get && apt-get update && \
+		apt-get install -y --no-install-recommends chromium; \
+	} || playwright install chromium
 
 lint: .venv/ready
 	ruff check .
 	ruff format --check .
 	python tools/stamp.py --check
 
-test: lint book
+test: lint book browser _build/colab/ready
 	pytest -n 2 --dist loadfile --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters
 
@@ -75,7 +97,23 @@ execute: .venv/ready
 		--ExecutePreprocessor.record_timing=False $(or $(CHAPTERS),$(PAGES))
 
 replicate: .venv/ready
-	python tools/replicate.py $(SEEDS) $(CHAPTERS)
+	python tools/replicate.py --seeds $(SEEDS) $(addprefix --dask ,$(DASK)) \
+		$(CHAPTERS)
+
+full: .venv/ready
+	python tools/full.py $(CHAPTERS)
+
+# Colab's versions of what a notebook is shown through.
+_build/colab/ready: tools/colab.txt
+	$(PYTHON) -m venv --clear _build/colab
+	_build/colab/bin/pip install $(INDEX) -r tools/colab.txt
+	touch _build/colab/ready
+
+colab: .venv/ready _build/colab/ready
+	python tools/colab.py $(CHAPTERS)
+
+assignments: .venv/ready
+	python tools/assignments.py $(CHAPTERS)
 
 # The peers want versions of their own, so they get an environment.
 _build/peers/ready: tools/peers.txt

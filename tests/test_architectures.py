@@ -591,6 +591,7 @@ def test_standard_rates_do_not_depend_on_the_depth(make):
         (cnn, {"parametrization": "mu"}, "allowed: standard, ntk, mup"),
         (residual, {"exponent": 0.0}, "exponent=0.0; allowed: 0.5, 1"),
         (residual, {"base": (4, 1, 1)}, "allowed: a width and a depth"),
+        (residual, {"base": 4}, "base=4; allowed: a width and a depth"),
         (residual, {"base": (4, 0)}, "base=0; allowed: integers from 1"),
         (residual, {"scale": -1.0}, "scale"),
         (transformer, {"n_heads": 3}, "n_heads=3, width=8; allowed"),
@@ -600,6 +601,11 @@ def test_standard_rates_do_not_depend_on_the_depth(make):
 def test_bad_arguments_are_refused(make, change, message):
     with pytest.raises(ValueError, match=message):
         make(**change)
+
+
+def test_tokens_are_integers():
+    with pytest.raises(ValueError, match="inputs are torch.float32; allowed"):
+        transformer()(torch.zeros(3, TIMES))
 
 
 @pytest.mark.parametrize(

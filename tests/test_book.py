@@ -51,8 +51,9 @@ def test_the_readme_gives_the_commands_of_the_makefile():
     readme = (ROOT / "README.md").read_text("utf-8")
     block = re.search(r"Without make:\n\n```sh\n(.*?)```", readme, re.DOTALL)
     commands = re.sub(r"\s*\\\n\s*", " ", block[1]).splitlines()
+    commands = [c.partition("  #")[0] for c in commands]
     commands = [c for c in commands if c and not c.startswith("#")]
-    assert len(commands) == 8
+    assert len(commands) >= 8
     for command in commands:
         bare = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", command)
         assert bare.replace(".venv/bin/", "") in recipes

@@ -468,6 +468,7 @@ def test_float32_is_kept():
         ({"inputs": torch.zeros(0, D)}, "inputs has 0 samples"),
         ({"inputs": torch.full((N, D), torch.nan).double()}, "inputs.*NaN"),
         ({"inputs": torch.zeros(N, D)}, "float32.*float64"),
+        ({"inputs": torch.zeros(N, D + 1).double()}, r"inputs has.*\(30, 6\)"),
         ({"targets": torch.zeros(N, K + 1).double()}, "targets has shape"),
         ({"targets": torch.zeros(N, K)}, "targets are torch.float32"),
         ({"loss": "cross entropy"}, "targets are torch.float64"),
@@ -485,6 +486,14 @@ def test_bad_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         ensembles.train(**arguments)
+
+
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_only_tensors_are_taken(name):
+    arguments = dict(zip(("inputs", "targets"), problem(), strict=True))
+    arguments[name] = arguments[name].numpy()
+    with pytest.raises(TypeError, match=f"{name} is ndarray; allowed: torch"):
+        ensembles.train(mlps(1), **arguments, learning_rate=0.1, steps=1)
 
 
 def test_frozen_parameters_are_refused():

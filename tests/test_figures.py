@@ -1,6 +1,7 @@
 import io
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
@@ -73,4 +74,30 @@ def test_panels_come_in_reading_order():
     figure, axes = figures.panels(2, 3)
     rows = [axis.get_subplotspec().rowspan.start for axis in axes]
     assert rows == [0, 0, 0, 1, 1, 1]
+    plt.close(figure)
+
+
+def test_curves_are_what_was_drawn():
+    figure, (a, b) = figures.panels(1, 2)
+    x = np.linspace(0, 1, 500)
+    a.plot(x, x**2, label="square")
+    a.plot([0, 1], [np.nan, np.inf])
+    a.scatter([1, 2], [3, 4], label="dots")
+    a.set(title="A", xlabel="x", ylabel="y")
+    b.bar([0, 1], [5, 6], label="bars")
+    b.imshow(np.arange(6.0).reshape(2, 3))
+    first, second = figures.curves(figure)
+    square, gone = first["lines"]
+    assert (first["title"], first["x"], first["y"]) == ("A", "x", "y")
+    assert square["label"] == "square"
+    assert len(square["x"]) == 200
+    assert (square["x"][0], square["x"][-1]) == (0, 1)
+    np.testing.assert_allclose(
+        square["y"], np.square(square["x"]), rtol=1e-3, atol=1e-9
+    )
+    assert gone == {"label": "", "x": [0, 1], "y": [None, None]}
+    assert first["points"] == [{"label": "dots", "x": [1, 2], "y": [3, 4]}]
+    assert second["bars"] == [{"label": "bars", "x": [0, 1], "y": [5, 6]}]
+    assert second["images"] == [[[0, 1, 2], [3, 4, 5]]]
+    assert "images" not in first
     plt.close(figure)

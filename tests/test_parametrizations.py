@@ -390,6 +390,8 @@ def test_ensembles_take_the_rates(optimizer, kind):
         ({"name": "mu"}, "parametrization='mu'; allowed: standard, ntk, mup"),
         ({"fans": (0, 1)}, r"fans=\[0.0, 1.0\]; allowed: positive"),
         ({"base": (1, math.inf)}, "base"),
+        ({"fans": (2,)}, r"fans=\(2,\); allowed: a fan-in and a fan-out"),
+        ({"base": 64}, "base=64; allowed: a fan-in and a fan-out"),
         ({"scale": -1.0}, "scale"),
     ],
 )

@@ -6,7 +6,6 @@ and names the rule that must notice, with words from what it must say.
 
 import base64
 import io
-import json
 import shutil
 
 import nbformat
@@ -19,10 +18,16 @@ import prose
 import rules
 from example import RECORD
 from learning_mechanics.records import MIME, Record
+from learning_mechanics.results import Replication, Spread
+from learning_mechanics.results import write as store
 from stamp import ROOT, Identity
 
 PAGE = "chapters/solvable/example.ipynb"
 RESULTS = "results/replication/solvable/example.json"
+EXPLORABLE = (
+    '<div class="explorable" id="explorable-1"><img src="data:image/png;'
+    'base64,AA" alt="A white square."></div>'
+)
 BREAKS = RECORD | {
     "id": "example/edge",
     "statement": "Not when one is large.",
@@ -31,6 +36,20 @@ BREAKS = RECORD | {
     "measured": [2.0, 5.0],
     "error": 0.25,
 }
+
+
+def replication(errors):
+    """Return what seeds came to, given the errors of the test."""
+    spreads = {
+        record["id"]: Spread.of([Record(**record | {"error": e}) for e in row])
+        for record, row in ((RECORD, errors), (BREAKS, [0.25] * len(errors)))
+    }
+    return Replication(
+        **dict.fromkeys(("command", "scale", "device", "machine"), ""),
+        versions={},
+        seeds=list(range(1, len(errors) + 1)),
+        predictions=spreads,
+    )
 
 
 def png(mode="RGB", size=(8, 8), color="white"):
@@ -52,7 +71,11 @@ def good():
     )
     image = v4.new_output(
         "display_data",
-        {"image/png": png(), "text/plain": "A white square."},
+        {
+            "image/png": png(),
+            "text/html": EXPLORABLE,
+            "text/plain": "A white square.",
+        },
         metadata={"image/png": {"alt": "A white square."}},
     )
     declare = """\
@@ -123,10 +146,8 @@ def library(root):
         "reference/data.md": "# data\n",
         "tests/test_data.py": "",
         "built/a.txt": "/" + "root",
-        RESULTS: json.dumps(
-            {"predictions": {r["id"]: r for r in (RECORD, BREAKS)}}
-        ),
     }
+    store(root / RESULTS, replication([0.0] * 20))
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -190,6 +211,10 @@ def noise(notebook):
 
 def html(text):
     return output(FIGURE, output_type="display_data", data={"text/html": text})
+
+
+def same_id(notebook):
+    notebook.cells[FIGURE].outputs *= 2
 
 
 def metadata(cell, **fields):
@@ -290,6 +315,13 @@ CASES = [
     (rules.images, noise, "allowed: 61440"),
     (rules.images, html('<img src="a.png">'), "without alt text"),
     (rules.images, add(QUESTION, "![](../index.md)"), "without alt text"),
+    (rules.html_size, html("x" * 61_441), "61441 bytes of HTML; allowed: 614"),
+    (rules.html_size, html(EXPLORABLE + "x" * 200_000), "allowed: 200000"),
+    (rules.html_size, html('<img src="data:image/png;base64,AA" alt="A.">'),
+     "an image in HTML"),
+    (rules.stills, html(EXPLORABLE), "an explorable without a still"),
+    (rules.stills, same_id, "a second explorable 'explorable-1'"),
+    (rules.explorable, picture(), "no explorable"),
     (rules.install_cell, drop(INSTALL), "0 code cells"),
     (rules.install_cell, add(INSTALL, " -U"), "stale"),
     (rules.install_cell, late_install, "before the install cell"),
@@ -380,6 +412,23 @@ def other_tolerance(root):
     (root / RESULTS).write_text(text.replace("0.01", "0.02", 1))
 
 
+def failing_seeds(root):
+    store(root / RESULTS, replication([0.0] * 18 + [0.02] * 2))
+
+
+def test_a_prediction_that_fails_for_some_seeds_is_explained(tmp_path):
+    root = library(tmp_path)
+    failing_seeds(root)
+    notebook = good()
+    for cell, explained in ((TITLE, False), (EXERCISE, True)):
+        notebook.cells[cell].source += "\n\n`example/sum`: 18 of 20 seeds."
+        nbformat.write(notebook, root / PAGE)
+        assert bool(list(ledger.replicated(root))) is not explained
+    store(root / RESULTS, replication([0.0] * 19 + [0.02]))
+    nbformat.write(good(), root / PAGE)
+    assert not list(ledger.replicated(root))
+
+
 BOOK_CASES = [
     (rules.toc, duplicate, "chapters/copy.ipynb: not in _toc.yml"),
     (rules.toc, write("chapters/more.md", ""), "chapters/more.md: not in"),
@@ -400,6 +449,9 @@ BOOK_CASES = [
      "README.md: link to gone.md"),
     (ledger.unique, duplicate, "already declared in chapters/copy.ipynb"),
     (ledger.replicated, other_tolerance, f"{RESULTS}: older"),
+    (ledger.replicated, write(RESULTS, "{}"), f"{RESULTS}: TypeError"),
+    (ledger.replicated, failing_seeds,
+     "example/sum held under 18 of 20 seeds; allowed: 95%"),
 ]  # fmt: skip
 
 

@@ -119,3 +119,17 @@ def test_progress_is_silent_in_ci(monkeypatch, capsys):
     monkeypatch.delenv("CI")
     assert list(runtime.progress(range(3), "work")) == [0, 1, 2]
     assert "work" in capsys.readouterr().err
+
+
+def test_the_reduced_scale_is_one_step_from_quick(monkeypatch):
+    monkeypatch.setenv("LEARNING_MECHANICS_SCALE", "reduced")
+    for quick, full, reduced in (
+        (16, 64, 32),
+        (5, 7, 7),
+        (3, 3, 3),
+        (1.0, 2.0, 1.5),
+        ([1, 2], [1, 2, 4, 8], [1, 2, 4]),
+        ([1], [2], [2]),
+        ("a", "b", "b"),
+    ):
+        assert runtime.scale(quick=quick, full=full) == reduced

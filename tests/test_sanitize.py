@@ -16,6 +16,7 @@ from stamp import ROOT
 
 PLAIN = "holds · a/sum\n    ≈ 1.5  ≈ -2e-05  3 seeds, ≈ 97%"
 TABLE = "<td>≈ 1.5</td><td>3</td>"
+MOVED = '<img src="data:image/png;base64,AB+/=" alt="a"> ["1", "2"]'
 ELSEWHERE = {"measured": [2.00104, 4.012], "error": 0.003}
 # What is stored, what of it a run shows otherwise, and nbval's verdict.
 CASES = [
@@ -29,6 +30,9 @@ CASES = [
     (PLAIN, {"1.5": "nan"}, "FAILED"),
     (TABLE, {"1.5": "0.7"}, "PASSED"),
     (TABLE, {"3": "4"}, "FAILED"),
+    (MOVED, {"AB+/=": "AC"}, "PASSED"),
+    (MOVED, {'alt="a"': 'alt="b"'}, "FAILED"),
+    (MOVED, {'"2"': '"3"'}, "FAILED"),
     (RECORD, {}, "PASSED"),
     (RECORD, ELSEWHERE, "PASSED"),
     (RECORD, {"predicted": [2.1, 4.0]}, "FAILED"),
@@ -43,7 +47,7 @@ def cell(stored, changes):
         data = Record(**stored)._repr_mimebundle_()
         code = f"display(Record(**{stored | changes}))"
     else:
-        mime = "text/html" if stored is TABLE else "text/plain"
+        mime = "text/html" if stored in (TABLE, MOVED) else "text/plain"
         data = {mime: stored}
         for old, new in changes.items():
             assert old in stored

@@ -270,6 +270,17 @@ def test_a_failing_run_names_its_arguments(backend, tmp_path):
         )
 
 
+def test_a_failing_run_costs_no_other_its_result(tmp_path):
+    def inverse(x):
+        return 1 / x
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"inverse\(x=0\).*Zero"):
+            sweeps.run(inverse, [{"x": x} for x in (0, 1, 2, 4)],
+                       backend="sequential", folder=tmp_path)  # fmt: skip
+        assert len(list(tmp_path.glob("*.npz"))) == 3
+
+
 class Color(enum.IntEnum):
     RED = 1
 

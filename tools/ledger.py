@@ -6,7 +6,6 @@ tested is compared with the declaration in the notebook's source.
 """
 
 import ast
-import json
 import math
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from nbformat import NotebookNode
 
 from learning_mechanics.predictions import Prediction
 from learning_mechanics.records import MIME, Record
+from learning_mechanics.results import ENOUGH, Replication
 from pages import cells, is_chapter, outputs, tree, where
 from stamp import notebooks
 
@@ -34,8 +34,13 @@ DEFAULTS = {
 
 def replication(chapter: Path) -> Path:
     """Return the file of a chapter's runs under fresh seeds."""
+    return results_of(chapter, "replication")
+
+
+def results_of(chapter: Path, kind: str) -> Path:
+    """Return the file of a chapter in a folder of ``results``."""
     inner = chapter.relative_to(chapter.parents[1]).with_suffix(".json")
-    return chapter.parents[2] / "results/replication" / inner
+    return chapter.parents[2] / "results" / kind / inner
 
 
 def records(
@@ -241,7 +246,8 @@ def no_predictions(notebook: NotebookNode, path: Path) -> Iterator[str]:
 def replicated(root: Path) -> Iterator[str]:
     """Check that stored replications are of a chapter's predictions.
 
-    A chapter without any is new; the scoreboard says so.
+    A chapter without any is new; the scoreboard says so. A prediction that
+    did not hold under enough seeds is explained where it stands.
     """
     for path in notebooks(root):
         if not is_chapter(path) or path.parent.name.startswith("_"):
@@ -254,10 +260,27 @@ def replicated(root: Path) -> Iterator[str]:
         file = replication(path)
         if not file.is_file():
             continue
-        rows = json.loads(file.read_text("utf-8")).get("predictions", {})
-        if now != {n: [r["kind"], r["tolerance"]] for n, r in rows.items()}:
+        try:
+            rows = Replication.read(file).predictions
+        except ValueError as error:
+            yield str(error).replace(f"{root}/", "")
+            continue
+        if now != {n: [r.kind, r.tolerance] for n, r in rows.items()}:
             yield (
                 f"{file.relative_to(root)}: older than the "
                 f"predictions of {where(path)}; run: make replicate "
                 f'CHAPTERS="{where(path)}"'
             )
+        tested = {r.get("id"): number for number, r, _ in records(notebook)}
+        for name, row in rows.items():
+            words = [f"`{name}`", f"{row.rate} seeds"]
+            if not row.enough and not any(
+                number > tested.get(name, 0)
+                and all(word in cell.source for word in words)
+                for number, cell in cells(notebook, "markdown")
+            ):
+                yield (
+                    f"{where(path)}: {name} held under {row.rate} seeds; "
+                    f"allowed: {ENOUGH:.0%} of them, or a text after its "
+                    f"test that says why, with {words[0]} and {words[1]!r}"
+                )

@@ -72,6 +72,18 @@ def tree(source: str) -> ast.Module:
     return ast.parse(TransformerManager().transform_cell(source))
 
 
+def imports(notebook: NotebookNode) -> str:
+    """Return the imports of a notebook, but for those of its install cell."""
+    statements = (
+        ast.get_source_segment(cell.source, node)
+        for _, cell in cells(notebook, "code")
+        if not tagged(cell, "install")
+        for node in tree(cell.source).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    return "\n".join(dict.fromkeys(statements))
+
+
 def prose(path: Path) -> list[str]:
     """Return the Markdown of a page, cell by cell."""
     if path.suffix == ".ipynb":

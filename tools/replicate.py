@@ -1,141 +1,287 @@
 """Run chapters under fresh seeds and record how often predictions hold.
 
-``python tools/replicate.py 10`` runs every chapter with the environment
-variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 10; notebooks that are
-named after the number restrict it to these. Each chapter's outcome is written
-to ``results/replication``. The stored notebooks are not touched.
+``python tools/replicate.py 20`` runs every chapter with the environment
+variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 20; notebooks that are
+named after it restrict it to these. What they came to is written to
+``results/replication``. With a range such as ``21:30`` it is shown only: other
+seeds than the book's check its results, and do not replace them.
+
+Every finished run is kept in ``.runs`` and read back instead of computed
+again, as long as the chapter's code, the modules it imports and the versions
+below them are the same. ``--dask`` sends the runs to a cluster.
 """
 
 import argparse
+import ast
+import hashlib
+import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
-from itertools import islice
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import nbformat
-import numpy as np
-import torch
-from joblib import Parallel, delayed
 from nbclient import NotebookClient
-from tqdm import tqdm
+from nbformat import v4
 
+import learning_mechanics
 import ledger
-from learning_mechanics import runtime
-from learning_mechanics.records import Record
-from pages import outputs, where
+from learning_mechanics import results, runtime, sweeps
+from learning_mechanics.records import MIME, Record
+from pages import tree, where
 from stamp import ROOT
 
+PACKAGE = Path(learning_mechanics.__file__).parent
+RUNS = ROOT / ".runs"
 
-def run(chapter: Path, seed: int) -> list[Record]:
-    """Run one chapter under one seed.
+
+def execute(
+    chapter: str, sources: list[str], seed: int
+) -> nbformat.NotebookNode:
+    """Run a notebook's code, in a kernel and a folder of its own.
 
     Cells go on after a failed prediction, so that one failure does not
     hide the others.
 
     Parameters
     ----------
-    chapter : Path
-        The notebook.
+    chapter : str
+        What errors call it.
+    sources : list of str
+        The source of each cell, empty where there is no code.
     seed : int
         Value of ``LEARNING_MECHANICS_SEED``.
 
     Returns
     -------
-    list of Record
-        One a prediction, in the order of the cells.
+    NotebookNode
+        The executed notebook.
 
     Raises
     ------
     RuntimeError
         If a cell fails for another reason than a failed prediction.
     """
-    notebook = nbformat.read(chapter, as_version=4)
+    notebook = v4.new_notebook(cells=[*map(v4.new_code_cell, sources)])
     environment = os.environ | {
         "LEARNING_MECHANICS_SEED": str(seed),
         "CI": "true",
         "OMP_NUM_THREADS": "1",
     }
-    NotebookClient(
-        notebook,
-        allow_errors=True,
-        resources={"metadata": {"path": chapter.parent}},
-    ).execute(env=environment)
-    for number, output in outputs(notebook):
-        if output.get("ename") not in (None, "PredictionError"):
-            raise RuntimeError(
-                f"{where(chapter, number)}, under seed {seed}: "
-                f"{output.ename}: {output.evalue}"
-            )
-    return [Record(**fields) for _, fields, _ in ledger.records(notebook)]
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(
+            notebook,
+            allow_errors=True,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+        ).execute(env=environment)
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.outputs:
+            if output.get("ename") not in (None, "PredictionError"):
+                raise RuntimeError(
+                    f"{chapter}, cell {number}, under seed {seed}: "
+                    f"{output.ename}: {output.evalue}"
+                )
+    return notebook
 
 
-def report(chapter: Path, runs: list[list[Record]]) -> dict:
-    """Return what is written about a chapter's runs under seeds 1, 2, ..."""
+def replicate(
+    chapter: str, seed: int, sources: list[str], below: str
+) -> list[dict]:
+    """Return the records of one chapter under one seed.
+
+    Parameters
+    ----------
+    chapter, seed, sources
+        As for `execute`.
+    below : str
+        What the code stands on; see `foundation`. It is part of the name
+        under which the run is kept.
+    """
+    return [
+        json.loads(json.dumps(output.data[MIME]))  # plain dicts
+        for cell in execute(chapter, sources, seed).cells
+        for output in cell.outputs
+        if MIME in output.get("data", {})
+    ]
+
+
+def code(chapter: Path) -> list[str]:
+    """Return the source of each cell, empty where it is no code."""
+    notebook = nbformat.read(chapter, as_version=4)
+    return [
+        cell.source if cell.cell_type == "code" else ""
+        for cell in notebook.cells
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what the package requires."""
+    required = importlib.metadata.requires("learning-mechanics")
+    names = sorted(
+        re.match(r"[\w.-]+", line)[0]
+        for line in required
+        if "extra ==" not in line
+    )
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | found
+
+
+def foundation(sources: list[str]) -> str:
+    """Return a digest of what code stands on.
+
+    That is the modules of the package that it imports, with those that they
+    import in turn, and the versions of what the package requires.
+    """
+    modules = {"__init__": (PACKAGE / "__init__.py").read_text("utf-8")}
+    unread = [*sources]
+    while unread:
+        for name in sorted(_modules(unread.pop()) - {*modules}):
+            modules[name] = (PACKAGE / f"{name}.py").read_text("utf-8")
+            unread.append(modules[name])
+    text = json.dumps([modules, versions()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _modules(source: str) -> set[str]:
+    """Return the modules of the package that some code imports."""
+    names = set()
+    for node in ast.walk(tree(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names]
     return {
-        "command": f"make replicate SEEDS={len(runs)} "
-        f'CHAPTERS="{where(chapter)}"',
-        "seeds": list(range(1, len(runs) + 1)),
-        "scale": runtime.scale(quick="quick", full="full"),
-        "device": str(runtime.device()),
-        "machine": platform.machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "predictions": {
-            same[0].id: {
-                "kind": same[0].kind,
-                "tolerance": same[0].tolerance,
-                "holds": [record.holds for record in same],
-                "error": [float(f"{record.error:.3g}") for record in same],
-            }
-            for same in zip(*runs, strict=True)
-        },
+        part[1]
+        for part in parts
+        if part[0] == PACKAGE.name and (PACKAGE / f"{part[1]}.py").is_file()
     }
 
 
-def main() -> int:
-    """Run the command line; return the exit status."""
-    allowed = sorted((ROOT / "chapters").glob("[!_.]*/*.ipynb"))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("seeds", type=int, help="how many, at least 1")
-    parser.add_argument("chapters", type=Path, nargs="*", help="default: all")
-    arguments = parser.parse_args()
-    count = arguments.seeds
-    chapters = [p.resolve() for p in arguments.chapters] or allowed
-    if count < 1:
-        parser.error(f"seeds={count}; allowed: at least 1")
-    if other := set(chapters) - set(allowed):
-        parser.error(
-            f"chapters={[*map(str, other)]}; allowed: {[*map(where, allowed)]}"
+def report(chapter: Path, runs: dict[int, list[dict]]) -> results.Replication:
+    """Sum up a chapter's runs, given by their seeds."""
+    records = [[Record(**fields) for fields in run] for run in runs.values()]
+    ids = {tuple(record.id for record in run) for run in records}
+    if len(ids) != 1:
+        raise RuntimeError(
+            f"{where(chapter)} tests other predictions under other seeds: "
+            f"{sorted(ids)}; allowed: the same under all"
         )
-    outcomes = tqdm(
-        Parallel(n_jobs=-1, return_as="generator")(
-            delayed(run)(chapter, seed)
-            for chapter in chapters
-            for seed in range(1, count + 1)
-        ),
-        total=len(chapters) * count,
-        desc="replicating",
+    return results.Replication(
+        command=f"make replicate SEEDS={len(runs)} "
+        f'CHAPTERS="{where(chapter)}"',
+        scale=runtime.scale(quick="quick", full="full"),
+        device=str(runtime.device()),
+        machine=platform.machine(),
+        versions=versions(),
+        seeds=[*runs],
+        predictions={
+            same[0].id: results.Spread.of(same)
+            for same in zip(*records, strict=True)
+        },
     )
-    for chapter in chapters:
-        found = report(chapter, list(islice(outcomes, count)))
-        target = ledger.replication(chapter)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".part")
-        partial.write_text(json.dumps(found, indent=1) + "\n")
-        partial.replace(target)
-        for name, row in found["predictions"].items():
-            tqdm.write(
-                f"{sum(row['holds']):3d} of {count}  {name}: error "
-                f"{min(row['error']):.3g} to {max(row['error']):.3g}, "
-                f"tolerance {row['tolerance']:.3g} ({row['kind']})"
+
+
+def seeds(text: str) -> range:
+    """Read ``20`` as the seeds 1 to 20, and ``21:30`` as 21 to 30."""
+    if numbers := re.fullmatch(r"(?:(\d+):)?(\d+)", text):
+        first, last = map(int, numbers.groups("1"))
+        if 1 <= first <= last <= 99_999:
+            return range(first, last + 1)
+    raise argparse.ArgumentTypeError(
+        f"{text!r}; allowed: how many, such as 20, or which, such as 21:30"
+    )
+
+
+def part_of(path: Path, found: results.Replication) -> bool:
+    """Return whether a file has the same runs already, and more."""
+    try:
+        stored = results.Replication.read(path)
+    except (FileNotFoundError, ValueError):  # none yet, or of an older form
+        return False
+    count = len(found.seeds)
+    return stored.seeds[:count] == found.seeds != stored.seeds and all(
+        name in stored.predictions
+        and stored.predictions[name].error[:count] == spread.error
+        for name, spread in found.predictions.items()
+    )
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Return a command line that takes chapters, the default being all."""
+    allowed = sorted((ROOT / "chapters").glob("[!_.]*/*.ipynb"))
+
+    def chapter(text: str) -> Path:
+        if (path := Path(text).resolve()) not in allowed:
+            raise argparse.ArgumentTypeError(
+                f"{text}; allowed: {' '.join(map(where, allowed))}"
             )
-    return 0
+        return path
+
+    found = argparse.ArgumentParser(description=description)
+    found.add_argument("chapters", type=chapter, nargs="*", default=allowed)
+    return found
+
+
+def main() -> None:
+    """Run the command line; see the text at the top."""
+    line = parser(__doc__.splitlines()[0])
+    line.add_argument(
+        "--seeds", type=seeds, default="20", help="20, or a range as 21:30"
+    )
+    line.add_argument("--dask", help="the address of a scheduler")
+    arguments = line.parse_args()
+    chapters = list(dict.fromkeys(arguments.chapters))
+    texts = {chapter: code(chapter) for chapter in chapters}
+    below = {chapter: foundation(text) for chapter, text in texts.items()}
+    # Seeds outermost: a sweep that is stopped has few seeds of every chapter.
+    grid = [
+        {
+            "chapter": where(chapter),
+            "seed": seed,
+            "sources": texts[chapter],
+            "below": below[chapter],
+        }
+        for seed in arguments.seeds
+        for chapter in chapters
+    ]
+    with ExitStack() as stack:
+        if arguments.dask:
+            from distributed import Client
+
+            stack.enter_context(Client(arguments.dask))
+        runs = sweeps.run(
+            replicate,
+            grid,
+            folder=RUNS,
+            backend="dask" if arguments.dask else "loky",
+        )
+    for i, chapter in enumerate(chapters):
+        found = report(
+            chapter,
+            dict(zip(arguments.seeds, runs[i :: len(chapters)], strict=True)),
+        )
+        for name, spread in found.predictions.items():
+            print(
+                f"{spread.rate}  {name}: error {min(spread.error):.3g} to "
+                f"{max(spread.error):.3g}, tolerance {spread.tolerance:.3g} "
+                f"({spread.kind}), measured {spread.spread}"
+            )
+        target = ledger.replication(chapter)
+        if found.seeds[0] > 1 or part_of(target, found):
+            print(f"left as it is: {where(target)}")
+        else:
+            results.write(target, found)
+            print(f"written: {where(target)}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except RuntimeError as error:
+        sys.exit(f"replicate: {error}\nWhat finished is kept in {RUNS}.")

@@ -21,11 +21,19 @@ from PIL import Image
 
 import ledger
 import prose
+from learning_mechanics.explorables import BYTES as EXPLORABLE_BYTES
 from pages import cells, outputs, root_of, tagged, tokens, where
 from stamp import Identity, notebooks
 
 LINES, MEDIAN, WIDTH = 30, 12, 79
 IMAGE_BYTES = 61_440
+# Empty this, and every chapter must have an explorable.
+WITHOUT_EXPLORABLE = {
+    "edge_of_stability",
+    "lazy_and_rich",
+    "maximal_update",
+    "simplicity_and_universality",
+}
 
 
 def code_size(notebook: NotebookNode, path: Path) -> Iterator[str]:
@@ -88,6 +96,58 @@ def images(notebook: NotebookNode, path: Path) -> Iterator[str]:
                     f"{where(path, number)}: an image with transparent "
                     "pixels; allowed: opaque"
                 )
+
+
+def _explorables(notebook: NotebookNode) -> Iterator[tuple[int, str]]:
+    """Yield the id of every explorable, with its cell's number."""
+    for number, output in outputs(notebook):
+        markup = output.get("data", {}).get("text/html", "")
+        pattern = r'<div class="explorable" id="([^"]*)"'
+        for name in re.findall(pattern, markup):
+            yield number, name
+
+
+def html_size(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that HTML is small, and that only explorables hold images."""
+    moving = {number for number, _ in _explorables(notebook)}
+    for number, output in outputs(notebook):
+        markup = output.get("data", {}).get("text/html", "")
+        limit = EXPLORABLE_BYTES if number in moving else IMAGE_BYTES
+        if (size := len(markup.encode())) > limit:
+            yield (
+                f"{where(path, number)}: {size} bytes of HTML; allowed: "
+                f"{limit}"
+            )
+        if number not in moving and "data:image" in markup:
+            yield (
+                f"{where(path, number)}: an image in HTML; allowed: "
+                "figures.show(fig, alt=...), explorables.show(...)"
+            )
+
+
+def stills(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that explorables have a still image, and ids of their own."""
+    seen = set()
+    for number, name in _explorables(notebook):
+        if name in seen:
+            yield (
+                f"{where(path, number)}: a second explorable {name!r}; "
+                "allowed: other names of the function or the sliders"
+            )
+        seen.add(name)
+    for number, output in outputs(notebook):
+        data = output.get("data", {})
+        if "explorable" in data.get("text/html", "") and (
+            "image/png" not in data
+        ):
+            yield f"{where(path, number)}: an explorable without a still"
+
+
+def explorable(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    """Check that a chapter has a figure that the reader moves."""
+    found = list(_explorables(notebook))
+    if path.stem not in WITHOUT_EXPLORABLE and not found:
+        yield f"{where(path)}: no explorable; see explorables.show"
 
 
 def install_cell(notebook: NotebookNode, path: Path) -> Iterator[str]:
@@ -226,6 +286,8 @@ def repository_links(root: Path) -> Iterator[str]:
 PAGE = (
     code_size,
     images,
+    html_size,
+    stills,
     install_cell,
     badge,
     executed,
@@ -235,7 +297,7 @@ PAGE = (
     prose.citations,
     ledger.stored,
 )
-CHAPTER = (prose.sections, prose.exercises, ledger.complete)
+CHAPTER = (explorable, prose.sections, prose.exercises, ledger.complete)
 APPENDIX = (ledger.no_predictions,)
 BOOK = (
     toc,

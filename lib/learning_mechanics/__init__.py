@@ -26,7 +26,9 @@ Each module is one noun of the field and can be read in one sitting.
 ``measurement``        what is read off a trained network
 ``predictions``        the ledger: declare, test, break, sum up
 ``records``            what predictions came to, as notebooks store it
+``results``            the same under fresh seeds and at full scale
 ``figures``            one look for every figure, with alternative text
+``explorables``        figures moved by a slider, without a kernel or with one
 =====================  ======================================================
 
 Theory and experiment share no code: ``flows`` never trains a network, and

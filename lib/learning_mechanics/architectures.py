@@ -24,7 +24,7 @@ arXiv:2505.01618.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -377,6 +377,10 @@ class Transformer(Network):
                 f"inputs of shape {list(inputs.shape)}; allowed: {ndim} axes, "
                 f"[n, t{', n_in' * (ndim - 2)}] with t up to {self.length}"
             )
+        if ndim == 2 and inputs.is_floating_point():
+            raise ValueError(
+                f"inputs are {inputs.dtype}; allowed for tokens: torch.int64"
+            )
         positions = torch.arange(inputs.shape[1], device=inputs.device)
         stream = self.embedding(inputs) + self.positions(positions)
         for block in self.blocks:
@@ -445,7 +449,7 @@ class _Draw:
 
     def in_branches(self, depth: int, base: tuple[int, int], exponent: float):
         """Set the multiplier of branches and the learning rates in them."""
-        if len(base) != 2:
+        if not isinstance(base, Sequence) or len(base) != 2:
             raise ValueError(f"base={base}; allowed: a width and a depth")
         for size in base:
             _checks.integer("base", size, 1)

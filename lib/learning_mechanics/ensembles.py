@@ -121,6 +121,8 @@ def train(
 
     Raises
     ------
+    TypeError
+        If `inputs` or `targets` are no tensors.
     ValueError
         If an argument has a wrong shape, device, dtype or value; names it.
 
@@ -279,6 +281,11 @@ def _check(
         raise ValueError(f"loss={loss!r}; allowed: {', '.join(LOSSES)}")
     if taken := {"step", "loss"} & set(measure or {}):
         raise ValueError(f"measure has {sorted(taken)}; allowed: other names")
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(values, torch.Tensor):
+            raise TypeError(
+                f"{name} is {type(values).__name__}; allowed: torch.Tensor"
+            )
     if len(inputs) == 0 or len(inputs) != len(targets):
         raise ValueError(
             f"inputs has {len(inputs)} samples and targets {len(targets)}; "
@@ -311,8 +318,15 @@ def _check(
             f"targets are {targets.dtype} on {targets.device}; allowed with "
             f"{loss}: {wanted} on {inputs.device}"
         )
-    with torch.no_grad():
-        outputs = networks[0](inputs[:1]).shape[1:]
+    try:
+        with torch.no_grad():
+            outputs = networks[0](inputs[:1]).shape[1:]
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"inputs has shape {tuple(inputs.shape)}, which the networks "
+            f"cannot take: {error}; allowed: [n, ...] as their first layer "
+            "needs"
+        ) from error
     wanted = outputs if loss == "squared error" else outputs[:-1]
     if targets.shape[1:] != wanted:
         raise ValueError(

@@ -19,6 +19,9 @@ THEORY = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 3}
 # Okabe and Ito's colours, told apart by colour-blind readers as well.
 COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
 
+# Of a row of numbers, what `curves` keeps.
+_KEPT = 200
+
 _STYLE = {
     "axes.grid": True,
     "axes.prop_cycle": mpl.cycler(color=COLORS),
@@ -138,17 +141,162 @@ def show(figure: plt.Figure, alt: str) -> None:
         raise TypeError(f"figure={figure!r}; allowed: a matplotlib figure")
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"alt={alt!r}; allowed: a description of the figure")
-    raw, small = io.BytesIO(), io.BytesIO()
+    publish(png(pixels(figure)), alt)
+
+
+def curves(figure: plt.Figure) -> list[dict]:
+    """Return what a figure shows as numbers, to be stored or drawn again.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure, still open.
+
+    Returns
+    -------
+    list of dict
+        For each panel its ``title``, ``x`` and ``y``, the labels of its axes,
+        and ``lines``, ``points``, ``bars`` and ``images``: those that it
+        has. A line, a set of points or of bars is a dict of ``label``, ``x``
+        and ``y``; an image is rows of values. Numbers have four digits, None
+        stands for those that are not finite, and of more than 200 in a row
+        an even choice is kept.
+
+    Examples
+    --------
+    >>> figure, (panel,) = panels()
+    >>> _ = panel.plot([0, 1], [2, 3], label="rise")
+    >>> curves(figure)[0]["lines"]
+    [{'label': 'rise', 'x': [0.0, 1.0], 'y': [2.0, 3.0]}]
+    >>> plt.close(figure)
+    """
+    return [
+        {"title": axes.get_title(), "x": axes.get_xlabel()}
+        | {"y": axes.get_ylabel()}
+        | {kind: found for kind, found in _drawn(axes).items() if found}
+        for axes in figure.axes
+    ]
+
+
+def _drawn(axes: plt.Axes) -> dict[str, list]:
+    scatters = [
+        artist
+        for artist in axes.collections
+        if isinstance(artist, mpl.collections.PathCollection)
+    ]
+    return {
+        "lines": [_series(line, *line.get_data(False)) for line in axes.lines],
+        "points": [_series(s, *s.get_offsets().T) for s in scatters],
+        "bars": [
+            _series(
+                bars,
+                [bar.get_x() + bar.get_width() / 2 for bar in bars],
+                [bar.get_height() for bar in bars],
+            )
+            for bars in axes.containers
+            if isinstance(bars, mpl.container.BarContainer)
+        ],
+        "images": [
+            [_numbers(row) for row in _thinned(image.get_array())]
+            for image in axes.images
+            if image.get_array().ndim == 2
+        ],
+    }
+
+
+def _series(artist, x, y) -> dict:
+    label = str(artist.get_label())
+    return {
+        "label": "" if label.startswith("_") else label,
+        "x": _numbers(x),
+        "y": _numbers(y),
+    }
+
+
+def _thinned(values) -> np.ndarray:
+    values = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+    last = len(values) - 1
+    return values[np.linspace(0, last, min(last + 1, _KEPT)).astype(int)]
+
+
+def _numbers(values) -> list[float | None]:
+    return [
+        float(f"{value:.4g}") if np.isfinite(value) else None
+        for value in _thinned(values)
+    ]
+
+
+def pixels(figure: plt.Figure) -> Image.Image:
+    """Return a figure as an opaque image, and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Red, green and blue.
+
+    Examples
+    --------
+    >>> figure, axes = panels()
+    >>> pixels(figure).size
+    (792, 352)
+    """
+    raw = io.BytesIO()
     figure.savefig(raw, format="png")
     plt.close(figure)
-    # A palette of 256 colours makes the file about three times smaller.
-    Image.open(raw).convert("RGB").quantize(256).save(
-        small, format="PNG", optimize=True
-    )
+    return Image.open(raw).convert("RGB")
+
+
+def png(image: Image.Image) -> bytes:
+    """Return an image as a PNG file of 256 colours: a third of the size.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Red, green and blue.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Examples
+    --------
+    >>> png(Image.new("RGB", (8, 8)))[1:4]
+    b'PNG'
+    """
+    file = io.BytesIO()
+    image.quantize(256).save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def publish(image: bytes, alt: str, html: str | None = None) -> None:
+    """Display an image with alternative text; outside a notebook, the text.
+
+    Parameters
+    ----------
+    image : bytes
+        The PNG file.
+    alt : str
+        Its alternative text.
+    html : str, optional
+        What is shown instead where HTML can be.
+
+    Examples
+    --------
+    >>> figure, axes = panels()
+    >>> publish(png(pixels(figure)), alt="An empty panel.")
+    An empty panel.
+    """
     if get_ipython() is None:  # publishing would start an IPython
         print(alt)
         return
+    data = {"image/png": image, "text/plain": alt}
     publish_display_data(
-        {"image/png": small.getvalue(), "text/plain": alt},
+        data if html is None else data | {"text/html": html},
         metadata={"image/png": {"alt": alt}},
     )

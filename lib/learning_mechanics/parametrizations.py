@@ -9,6 +9,7 @@ from the common one. `networks.mlp` and `architectures` take it by name;
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -92,7 +93,8 @@ def layer(
     Raises
     ------
     ValueError
-        If the name is unknown or a number is not positive.
+        If the name is unknown, `fans` or `base` are no pair, or a number is
+        not positive.
 
     Source
     ------
@@ -112,6 +114,11 @@ def layer(
         raise ValueError(
             f"parametrization={name!r}; allowed: {', '.join(NAMES)}"
         )
+    for argument, values in (("fans", fans), ("base", base)):
+        if np.shape(values) != (2,):
+            raise ValueError(
+                f"{argument}={values!r}; allowed: a fan-in and a fan-out"
+            )
     for argument, values in (("fans", fans), ("base", base), ("scale", scale)):
         _checks.positive(argument, values)
     root, base_root = math.sqrt(fans[0]), math.sqrt(base[0])

@@ -2,8 +2,9 @@
 
 Four environment variables steer every chapter at once:
 ``LEARNING_MECHANICS_DEVICE`` (any torch device), ``LEARNING_MECHANICS_SCALE``
-(``quick`` or ``full``), ``LEARNING_MECHANICS_SEED`` (an integer that shifts
-every seed of the book) and ``CI`` (silences progress bars).
+(``quick``, ``full``, or between them ``reduced``), ``LEARNING_MECHANICS_SEED``
+(an integer that shifts every seed of the book) and ``CI`` (silences progress
+bars).
 """
 
 import os
@@ -85,12 +86,14 @@ def scale(*, quick: T, full: T) -> T:
     -------
     object
         `quick` or `full` as ``LEARNING_MECHANICS_SCALE`` says; when it is
-        not set, `full` where there is an accelerator.
+        not set, `full` where there is an accelerator. ``reduced`` is one
+        step from quick to full, for a CPU: an integer doubled, a float half
+        way, a list with one more entry, and never beyond `full`.
 
     Raises
     ------
     ValueError
-        If ``LEARNING_MECHANICS_SCALE`` is neither ``quick`` nor ``full``.
+        If ``LEARNING_MECHANICS_SCALE`` is none of these.
 
     Examples
     --------
@@ -100,11 +103,24 @@ def scale(*, quick: T, full: T) -> T:
     name = os.environ.get("LEARNING_MECHANICS_SCALE")
     if name is None:
         name = "quick" if device().type == "cpu" else "full"
-    if name not in ("quick", "full"):
+    if name not in ("quick", "full", "reduced"):
         raise ValueError(
-            f"LEARNING_MECHANICS_SCALE={name!r}; allowed: quick, full"
+            f"LEARNING_MECHANICS_SCALE={name!r}; allowed: quick, full, reduced"
         )
+    if name == "reduced":
+        return _step(quick, full)
     return quick if name == "quick" else full
+
+
+def _step(quick: T, full: T) -> T:
+    kinds = {type(quick), type(full)}
+    if kinds == {int}:
+        return min(2 * quick, full)
+    if kinds == {float}:
+        return (quick + full) / 2
+    if kinds == {list}:
+        return full[: len(quick) + 1]
+    return full
 
 
 def seed(number: int = 0) -> int:

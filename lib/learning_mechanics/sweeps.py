@@ -7,10 +7,15 @@ was killed computes only what is missing.
 """
 
 import contextlib
+import functools
 import inspect
 import itertools
 import os
 import sys
+import textwrap
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -117,7 +122,8 @@ def run(
     RuntimeError
         If a run raises, or the process it is in dies each of the three
         times it is started, the last time alone. The message names the
-        arguments; what had finished stays in `folder`.
+        arguments. With a folder, the other runs are finished and kept
+        first.
 
     Warns
     -----
@@ -176,20 +182,31 @@ def run(
             tasks = _tasks(batch, function, points, environment, flying)
             try:
                 for i, result in parallel(tasks):
-                    if paths[i] is not None:
+                    if isinstance(result, RuntimeError):
+                        if folder is None:
+                            raise result
+                    elif folder is not None:
                         _stored.save(paths[i], result)
                     results[i] = result
                     flying.discard(i)
                     bar.update(1)
             except BrokenExecutor as error:
                 if suspect:
-                    raise RuntimeError(
+                    failure = RuntimeError(
                         f"{_name(function, points[batch[0]])} ended its "
                         f"process {RETRIES + 1} times, the last time alone "
                         f"(out of memory, perhaps): {error}"
-                    ) from error
+                    )
+                    if folder is None:
+                        raise failure from error
+                    results[batch[0]] = failure
                 for i in list(flying) or batch[:1]:
                     deaths[i] += 1
+    failures = [r for r in results.values() if isinstance(r, RuntimeError)]
+    if failures:
+        if len(failures) > 1:
+            failures[0].add_note(f"{len(failures) - 1} other runs failed too")
+        raise failures[0]
     return [results[i] for i in range(len(points))]
 
 
@@ -202,21 +219,42 @@ def _tasks(
 ) -> Iterator:
     for i in batch:
         flying.add(i)
-        yield joblib.delayed(_call)(i, function, points[i], environment)
+        yield joblib.delayed(_call)(
+            i, function, points[i], environment, os.getpid()
+        )
 
 
-def _call(i: int, function: Callable, point: dict, environment: dict) -> tuple:
+def _call(
+    i: int, function: Callable, point: dict, environment: dict, sweep: int
+) -> tuple:
     """Run one point, on one thread and under the sweep's variables."""
+    if os.getppid() == sweep:
+        _follow(sweep)
     with _steered(environment), _one_thread():
         try:
             result = function(**point)
         except Exception as error:
-            # An exception of its own class may not survive the way back.
-            raise RuntimeError(
+            # An exception of its own class may not survive the way back,
+            # and one that is raised would end the other runs.
+            failure = RuntimeError(
                 f"{_name(function, point)} failed: "
                 f"{type(error).__name__}: {error}"
-            ) from error
+            )
+            failure.add_note(traceback.format_exc())
+            return i, failure
         return i, _stored.plain(result, f"result of {_name(function, point)}")
+
+
+@functools.cache
+def _follow(sweep: int) -> None:
+    """End this process soon after the one that it works for is gone."""
+
+    def watch():
+        while os.getppid() == sweep:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -282,5 +320,8 @@ def _points(function: Callable, grid: Sequence[Mapping]) -> list[dict]:
 
 
 def _name(function: Callable, point: dict) -> str:
-    inside = ", ".join(f"{key}={value!r}" for key, value in point.items())
+    inside = ", ".join(
+        f"{key}={textwrap.shorten(repr(value), 60)}"
+        for key, value in point.items()
+    )
     return f"{function.__name__}({inside})"

@@ -1,0 +1,485 @@
+"""What chapters came to beyond their stored outputs: seeds and full scale.
+
+The files under ``results`` may come from another machine. They are checked
+when they are read, and verdicts follow from their numbers.
+"""
+
+import html
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from learning_mechanics.records import ROWS_SHOWN, Record, collect
+
+# A prediction that holds under fewer of the seeds is explained in its chapter.
+ENOUGH = 0.95
+DIGITS = 6
+_TEXTS = ("command", "scale", "device", "machine")
+COLUMNS = ("prediction", "allowed", "quick", "full", "seeds", "spread")
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}"
+
+
+def _held(kind: str, error: float, tolerance: float) -> bool:
+    return (error <= tolerance) == (kind == "test")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One prediction under several seeds.
+
+    Attributes
+    ----------
+    kind, tolerance, relative
+        As in `Record`.
+    error : list of float
+        The error under each seed.
+    predicted, measured : list of float
+        Means over the seeds, of at most six entries in even steps; none if
+        their number differs between the seeds.
+    sd : list of float
+        Standard deviations of the measured ones over the seeds.
+    """
+
+    kind: str
+    tolerance: float
+    relative: bool
+    error: list[float]
+    predicted: list[float]
+    measured: list[float]
+    sd: list[float]
+
+    def __post_init__(self):
+        _check(self, ["kind"], lambda x: x in ("test", "breaks"))
+        _check(self, ["tolerance"], _finite)
+        _check(self, ["relative"], lambda x: isinstance(x, bool))
+        _check(self, ["error", "predicted", "measured", "sd"], _numbers)
+        if not len(self.predicted) == len(self.measured) == len(self.sd):
+            raise ValueError("predicted, measured and sd of unequal length")
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Spread":
+        """Sum up the records of one prediction, one a seed.
+
+        Parameters
+        ----------
+        records : sequence of Record
+            At least one.
+
+        Raises
+        ------
+        ValueError
+            If they are of several predictions.
+
+        Examples
+        --------
+        >>> fields = dict(
+        ...     id="a/b", statement="", source="", kind="test", fitted="",
+        ...     data="real", predicted=[1.0], tolerance=0.3, relative=True,
+        ...     holds=True)
+        >>> spread = Spread.of([
+        ...     Record(**fields, measured=[1 + e], error=e)
+        ...     for e in (0.1, 0.2, 0.6)])
+        >>> spread.held, spread.worst, spread.measured
+        (2, 0.6, [1.3])
+        """
+        first = records[0]
+        same = {(r.id, r.kind, r.tolerance, r.relative) for r in records}
+        if len(same) != 1:
+            raise ValueError(f"records={sorted(same)}; allowed: all the same")
+        entries = {len(r.predicted) for r in records}
+        last = min(entries) - 1
+        chosen = np.linspace(0, last, min(last + 1, ROWS_SHOWN)).round()
+        places = chosen.astype(int) if len(entries) == 1 else []
+        predicted, measured = (
+            [[rows[i] for rows in table] for i in places]
+            for table in (
+                [r.predicted for r in records],
+                [r.measured for r in records],
+            )
+        )
+        return cls(
+            first.kind,
+            first.tolerance,
+            first.relative,
+            [_rounded(r.error) for r in records],
+            [_rounded(statistics.fmean(values)) for values in predicted],
+            [_rounded(statistics.fmean(values)) for values in measured],
+            [
+                _rounded(statistics.stdev(values) if values[1:] else 0.0)
+                for values in measured
+            ],
+        )
+
+    @property
+    def held(self) -> int:
+        """Under how many seeds it came out as declared."""
+        return sum(_held(self.kind, e, self.tolerance) for e in self.error)
+
+    @property
+    def enough(self) -> bool:
+        """Whether that is under 95% of them or more."""
+        return self.held >= ENOUGH * len(self.error)
+
+    @property
+    def rate(self) -> str:
+        """How often it held, in words."""
+        return f"{self.held} of {len(self.error)}"
+
+    @property
+    def worst(self) -> float:
+        """The error nearest to failing: the largest, of `breaks` the least."""
+        return max(self.error) if self.kind == "test" else min(self.error)
+
+    @property
+    def spread(self) -> str:
+        """How far a measured number varies over the seeds, in words.
+
+        The median over the entries of its standard deviation: as a fraction
+        of its mean if the error is relative.
+        """
+        if not self.sd or len(self.error) == 1:
+            return "–"
+        if not self.relative:
+            return f"± {statistics.median(self.sd):.2g}"
+        fractions = [
+            sd / abs(mean) if mean else math.inf
+            for sd, mean in zip(self.sd, self.measured, strict=True)
+        ]
+        return f"± {100 * statistics.median(fractions):.2g}%"
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
+
+
+@dataclass(frozen=True)
+class Replication:
+    """A chapter under several seeds: the file ``results/replication/...``.
+
+    Attributes
+    ----------
+    command, scale, device, machine : str
+        What was run, how large, and where.
+    versions : dict of str
+        Of Python and of what the package requires.
+    seeds : list of int
+        Values of ``LEARNING_MECHANICS_SEED``.
+    predictions : dict of Spread
+        By id, in the order of the chapter.
+    """
+
+    command: str
+    scale: str
+    device: str
+    machine: str
+    versions: dict[str, str]
+    seeds: list[int]
+    predictions: dict[str, Spread]
+
+    @classmethod
+    def read(cls, path: Path) -> "Replication":
+        """Read and check a file.
+
+        Raises
+        ------
+        ValueError
+            If it holds anything but this; names the file.
+        """
+        return _read(cls, path)
+
+    def __post_init__(self):
+        _check(self, _TEXTS, _text)
+        _check(self, ["versions"], lambda x: all(map(_text, x.values())))
+        _check(self, ["seeds"], lambda x: x and x == sorted({*x}))
+        spreads = _made(Spread, self.predictions.values())
+        for spread in spreads:
+            if len(spread.error) != len(self.seeds):
+                raise ValueError(
+                    f"{len(spread.error)} errors of {len(self.seeds)} seeds"
+                )
+        named = dict(zip(self.predictions, spreads, strict=True))
+        object.__setattr__(self, "predictions", named)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A chapter at a larger scale: the file ``results/full/...``.
+
+    Attributes
+    ----------
+    command, scale, device, machine, versions
+        As in `Replication`.
+    commit : str
+        Of the repository; ends in ``-dirty`` if files had changed since.
+    seconds : float
+        How long the run took.
+    figures : list
+        For each figure its panels; see `learning_mechanics.figures.curves`.
+    records : list of Record
+        In the order of the chapter.
+    """
+
+    command: str
+    scale: str
+    device: str
+    machine: str
+    versions: dict[str, str]
+    commit: str
+    seconds: float
+    figures: list
+    records: list[Record]
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read and check a file.
+
+        Raises
+        ------
+        ValueError
+            If it holds anything but this; names the file.
+        """
+        return _read(cls, path)
+
+    def __post_init__(self):
+        _check(self, [*_TEXTS, "commit"], _text)
+        _check(self, ["versions"], lambda x: all(map(_text, x.values())))
+        _check(self, ["seconds"], _finite)
+        _check(self, ["figures"], lambda x: isinstance(x, list))
+        object.__setattr__(self, "records", _made(Record, self.records))
+        for record in self.records:
+            _check(record, ["id", "statement"], _text)
+            _check(record, ["kind"], lambda x: x in ("test", "breaks"))
+            _check(record, ["tolerance", "error"], _finite)
+            _check(record, ["predicted", "measured"], _numbers)
+            right = _held(record.kind, record.error, record.tolerance)
+            if record.holds is not right:
+                raise ValueError(f"{record.id}: holds is {record.holds}")
+
+
+def _read(cls, path: Path):
+    try:
+        return cls(**json.loads(path.read_text("utf-8")))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: {type(error).__name__}: {error}; allowed: what "
+            f"{cls.__name__} holds"
+        ) from error
+
+
+def _made(cls, found: Iterable) -> list:
+    return [x if isinstance(x, cls) else cls(**x) for x in found]
+
+
+def _check(read, names: Sequence[str], right) -> None:
+    for name in names:
+        if not right(getattr(read, name)):
+            raise ValueError(f"{name} is {getattr(read, name)!r:.60}")
+
+
+def _finite(value) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+def _numbers(value) -> bool:
+    return isinstance(value, list) and all(map(_finite, value))
+
+
+def _text(value) -> bool:
+    return isinstance(value, str)
+
+
+def write(path: Path, found: Replication | Run) -> None:
+    """Write a file of `results` whole, or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made if need be.
+    found : Replication or Run
+        What it shall hold.
+    """
+    fields = asdict(found)
+    last = fields.popitem()
+    # One line a prediction: short, and a difference is legible.
+    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in fields.items()]
+    inner, ends = last[1], "[]"
+    if isinstance(inner, dict):
+        rows = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in inner.items()]
+        ends = "{}"
+    else:
+        rows = [json.dumps(value) for value in inner]
+    body = ",\n  ".join(rows)
+    lines.append(f'"{last[0]}": {ends[0]}\n  {body}\n {ends[1]}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text("{\n " + ",\n ".join(lines) + "\n}\n", "utf-8")
+    part.replace(path)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All that is stored of a chapter.
+
+    Attributes
+    ----------
+    name : str
+        ``pillar/subject``.
+    records : list of Record
+        Those of its outputs.
+    replication : Replication, optional
+        Under fresh seeds, if it was run under any.
+    larger : Run, optional
+        At full scale, else at the reduced one, if it was run at either.
+    """
+
+    name: str
+    records: list[Record]
+    replication: Replication | None
+    larger: Run | None
+
+    @classmethod
+    def read(cls, book: Path, name: str) -> "Chapter":
+        """Gather what a book holds on one of its chapters.
+
+        Parameters
+        ----------
+        book : Path
+            Its root; see `learning_mechanics.runtime.book`.
+        name : str
+            ``pillar/subject``.
+        """
+        seeds, full, reduced = (
+            book / "results" / folder / f"{name}.json"
+            for folder in ("replication", "full", "reduced")
+        )
+        larger = full if full.is_file() else reduced
+        return cls(
+            name,
+            collect(book / "chapters" / f"{name}.ipynb"),
+            Replication.read(seeds) if seeds.is_file() else None,
+            Run.read(larger) if larger.is_file() else None,
+        )
+
+    def __repr__(self) -> str:
+        parts = ["not yet under fresh seeds"]
+        if self.replication:
+            spreads = self.replication.predictions.values()
+            torch = self.replication.versions.get("torch", "?")
+            parts = [
+                f"{len(self.replication.seeds)} fresh seeds, "
+                f"{sum(s.enough for s in spreads)} of {len(spreads)} "
+                f"predictions held under {ENOUGH:.0%} or more "
+                f"({self.replication.device}, torch {torch})"
+            ]
+        if self.larger is None or self.larger.scale != "full":
+            parts.append("no full run recorded yet")
+        if self.larger:
+            held = sum(r.holds for r in self.larger.records)
+            parts.append(
+                f"{self.larger.scale} scale on {self.larger.device}: {held} "
+                f"of {len(self.larger.records)} as declared, in "
+                f"{self.larger.seconds:.0f} s"
+            )
+        return f"{self.name}: " + "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is stored of some chapters, as one table.
+
+    The columns: what error is allowed; the error at the quick scale, that
+    of the stored outputs; the error at full scale, or as long as it is not
+    recorded at the reduced one; under how many fresh seeds it held, with
+    the median and the worst error; how far the measured numbers spread.
+
+    Parameters
+    ----------
+    chapters : tuple of Chapter
+        In the order in which they are shown.
+    """
+
+    chapters: tuple[Chapter, ...]
+
+    def _rows(self):
+        """Yield each record, its cells after the first, and its classes."""
+        for chapter in self.chapters:
+            larger = chapter.larger.records if chapter.larger else []
+            larger = {record.id: record for record in larger}
+            spreads = (
+                chapter.replication.predictions if chapter.replication else {}
+            )
+            for record in chapter.records:
+                big, spread = larger.get(record.id), spreads.get(record.id)
+                sign = "≤" if record.kind == "test" else ">"
+                yield (
+                    record,
+                    [
+                        f"{sign} {_short(record.tolerance)}",
+                        f"≈ {_short(record.error)}",
+                        _short(big.error)
+                        + (" reduced" * (chapter.larger.scale != "full"))
+                        if big
+                        else "–",
+                        f"{spread.rate}: "
+                        f"{statistics.median(spread.error):.2g}, "
+                        f"worst {spread.worst:.2g}"
+                        if spread
+                        else "–",
+                        spread.spread if spread else "–",
+                    ],
+                    [
+                        "",
+                        _state(record.holds),
+                        _state(big.holds) if big else "",
+                        _state(spread.enough) if spread else "",
+                        "",
+                    ],
+                )
+
+    def __repr__(self) -> str:
+        rows = [(r.id, *shown) for r, shown, _ in self._rows()]
+        table = [COLUMNS, *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(
+                f"{cell:<{width}}"
+                for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in table
+        ]
+        return "\n".join([*lines, *map(repr, self.chapters)])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        body = "".join(
+            f"<tr><td><code>{html.escape(record.id)}</code><br>"
+            f"{html.escape(record.statement)}</td>"
+            + "".join(
+                f'<td data-name="{name}" class="{state}">'
+                f"{html.escape(cell)}</td>"
+                for name, cell, state in zip(
+                    COLUMNS[1:], shown, states, strict=True
+                )
+            )
+            + "</tr>"
+            for record, shown, states in self._rows()
+        )
+        foot = "".join(f"<p>{html.escape(repr(c))}</p>" for c in self.chapters)
+        return (
+            '<div class="prediction board"><table><thead><tr>'
+            f"{head}</tr></thead><tbody>{body}</tbody></table>{foot}</div>"
+        )
+
+
+def _state(holds: bool) -> str:
+    return "" if holds else "fails"

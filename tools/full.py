@@ -1,0 +1,132 @@
+"""Run chapters at full scale, and store what they came to.
+
+``python tools/full.py`` runs every chapter on whatever accelerator there is;
+notebooks that are named after it restrict it to these. Its records and the
+data of its figures are written to ``results/full``. Without an accelerator
+the scale is ``reduced``: the same code, one step above the quick scale, kept
+apart in ``results/reduced``.
+
+A chapter that was run before is read back from ``.runs`` instead, as long as
+its code, the modules it imports, the versions below them and the device are
+the same.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import torch
+
+import ledger
+from learning_mechanics import results, runtime, sweeps
+from learning_mechanics.records import MIME
+from pages import where
+from replicate import RUNS, code, execute, foundation, parser, versions
+from stamp import ROOT
+
+FIGURE = "application/vnd.learning-mechanics.figure+json"
+# Appended to a chapter's first cell: each figure's data beside its image.
+HOOK = f"""
+from IPython.display import publish_display_data as _publish
+from learning_mechanics import figures as _figures
+def _show(figure, alt, show=_figures.show):
+    panels = _figures.curves(figure)
+    _publish({{{FIGURE!r}: {{"alt": alt, "panels": panels}}}})
+    show(figure, alt)
+_figures.show = _show
+"""
+
+
+def device_name() -> str:
+    """Return what the chapters run on, in words."""
+    device = runtime.device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+def commit() -> str:
+    """Return the commit of the book, with ``-dirty`` if files differ."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def full(chapter: str, sources: list[str], below: str, device: str) -> dict:
+    """Run one chapter; return the fields of `results.Run`.
+
+    Parameters
+    ----------
+    chapter, sources, below
+        As for `replicate.replicate`.
+    device : str
+        What it runs on; part of the name under which the run is kept.
+    """
+    first = next(i for i, source in enumerate(sources) if source)
+    hooked = [*sources[:first], sources[first] + HOOK, *sources[first + 1 :]]
+    start = time.perf_counter()
+    notebook = execute(chapter, hooked, seed=0)
+    seconds = time.perf_counter() - start
+    shown = {MIME: [], FIGURE: []}
+    for cell in notebook.cells:
+        for output in cell.outputs:
+            for mime in shown.keys() & output.get("data", {}).keys():
+                shown[mime].append(json.loads(json.dumps(output.data[mime])))
+    return {
+        "command": f'make full CHAPTERS="{chapter}"',
+        "scale": os.environ["LEARNING_MECHANICS_SCALE"],
+        "device": device,
+        "machine": platform.machine(),
+        "versions": versions() | {"cuda": str(torch.version.cuda)},
+        "commit": commit(),
+        "seconds": round(seconds, 1),
+        "figures": shown[FIGURE],
+        "records": shown[MIME],
+    }
+
+
+def main() -> int:
+    """Run the command line; return how many chapters could not be run."""
+    chapters = parser(__doc__.splitlines()[0]).parse_args().chapters
+    # Beyond quick where the user did not say otherwise.
+    accelerated = runtime.device().type != "cpu"
+    scale = os.environ.setdefault(
+        "LEARNING_MECHANICS_SCALE", "full" if accelerated else "reduced"
+    )
+    if scale not in ("full", "reduced"):
+        sys.exit(f"LEARNING_MECHANICS_SCALE={scale}; allowed: full, reduced")
+    failures = []
+    for chapter in dict.fromkeys(chapters):
+        sources = code(chapter)
+        point = {
+            "chapter": where(chapter),
+            "sources": sources,
+            "below": foundation(sources),
+            "device": device_name(),
+        }
+        print(f"{where(chapter)}: {scale} scale on {point['device']}")
+        try:
+            (fields,) = sweeps.run(
+                full, [point], folder=RUNS, backend="sequential"
+            )
+        except RuntimeError as error:
+            failures.append(str(error))
+            continue
+        run = results.Run(**fields)
+        target = ledger.results_of(chapter, scale)
+        results.write(target, run)
+        for record in run.records:
+            print(f"  {record.verdict:<19}  {record.id}: {record.error:.3g}")
+        print(f"written: {where(target)}, {run.seconds:.0f} s")
+    print(*failures, sep="\n", file=sys.stderr)
+    return len(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

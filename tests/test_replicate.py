@@ -232,12 +232,13 @@ def test_a_run_is_named_by_the_modules_that_it_imports(tmp_path, monkeypatch):
         )
 
     before = digest()
-    (package / "e.py").write_text("1")
+    (package / "e.py").write_text("x = 1")
+    (package / "d.py").write_text('"""Docstring."""  # comment')
     assert digest() == before
     found = {before}
     for name in "abcd":
         text = (package / f"{name}.py").read_text()
-        (package / f"{name}.py").write_text(text + "\n1")
+        (package / f"{name}.py").write_text(text + "\nx = 1")
         found.add(digest())
     versions = replicate.versions()
     assert versions["torch"]

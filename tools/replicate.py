@@ -135,16 +135,30 @@ def foundation(sources: list[str]) -> str:
     """Return a digest of what code stands on.
 
     That is the modules of the package that it imports, with those that they
-    import in turn, and the versions of what the package requires.
+    import in turn, and the versions of what the package requires. Comments
+    and docstrings do not count.
     """
-    modules = {"__init__": (PACKAGE / "__init__.py").read_text("utf-8")}
-    unread = [*sources]
+    modules, unread = {}, [*sources]
     while unread:
         for name in sorted(_modules(unread.pop()) - {*modules}):
-            modules[name] = (PACKAGE / f"{name}.py").read_text("utf-8")
+            modules[name] = _bare((PACKAGE / f"{name}.py").read_text("utf-8"))
             unread.append(modules[name])
     text = json.dumps([modules, versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _bare(source: str) -> str:
+    """Return a module's code without comments and docstrings."""
+    module = ast.parse(source)
+    for node in ast.walk(module):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [
+                line
+                for line in node.body
+                if not isinstance(line, ast.Expr)
+                or not isinstance(line.value, ast.Constant)
+            ] or [ast.Pass()]
+    return ast.unparse(module)
 
 
 def _modules(source: str) -> set[str]:

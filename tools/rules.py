@@ -31,7 +31,6 @@ IMAGE_BYTES = 61_440
 WITHOUT_EXPLORABLE = {
     "edge_of_stability",
     "lazy_and_rich",
-    "maximal_update",
     "simplicity_and_universality",
 }
 

@@ -28,11 +28,7 @@ from stamp import Identity, notebooks
 LINES, MEDIAN, WIDTH = 30, 12, 79
 IMAGE_BYTES = 61_440
 # Empty this, and every chapter must have an explorable.
-WITHOUT_EXPLORABLE = {
-    "edge_of_stability",
-    "lazy_and_rich",
-    "simplicity_and_universality",
-}
+WITHOUT_EXPLORABLE: set[str] = set()
 
 
 def code_size(notebook: NotebookNode, path: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ import torch
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.kernel_ridge import KernelRidge
 
-from learning_mechanics import kernel_regression
+from learning_mechanics import kernel_regression, spectra
 
 
 def inputs(n=40, d=6, seed=0):
@@ -104,3 +104,89 @@ def test_gradient_flow_of_a_singular_kernel_grows_only_where_it_can():
 def test_bad_arguments_are_named(error, text, call):
     with pytest.raises(error, match=text):
         call()
+
+
+def gaussian_features(n, seed):
+    """Return a power-law kernel, clean targets, and its eigenstructure."""
+    rng = np.random.default_rng(seed)
+    eigenvalues = np.arange(1, 2001) ** -1.5
+    coefficients = np.arange(1, 2001) ** -0.9
+    features = rng.normal(size=(n, 2000))
+    kernel = (features * eigenvalues) @ features.T
+    return (
+        torch.from_numpy(kernel),
+        torch.from_numpy(features @ coefficients),
+        (eigenvalues, coefficients),
+    )
+
+
+@pytest.mark.parametrize(("ridge", "noise"), [(0.0, 0.0), (0.1, 0.3)])
+def test_learning_curve_finds_the_population_from_a_sample(ridge, noise):
+    sizes = [30, 100, 300]
+    pools = [gaussian_features(500, seed) for seed in range(10)]
+    found = np.mean(
+        [
+            kernel_regression.learning_curve(
+                kernel, y, sizes, ridge=ridge, noise=noise
+            )
+            for kernel, y, _ in pools
+        ],
+        0,
+    )
+    # The theory is told all 2000 eigenvalues; a sample shows 500.
+    truth = spectra.learning_curve(
+        *pools[0][2], sizes, ridge=ridge, noise=noise
+    )
+    np.testing.assert_allclose(found, truth, rtol=0.06, atol=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_learning_curve_ends_in_the_leave_one_out_error(ridge):
+    kernel, y = rbf(inputs()), inputs(40, 2, seed=7)
+    test, _ = kernel_regression.learning_curve(kernel, y, 40, ridge=ridge)
+    errors = kernel_regression.leave_one_out(kernel, y, ridge=ridge)
+    assert test.shape == ()
+    assert test == pytest.approx(errors.square().sum(1).mean().item())
+
+
+def test_learning_curve_of_few_features_is_that_of_least_squares():
+    # Isotropic features, pure noise: n / (n - p) below, p / (p - n) above.
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(1500, 60))
+    kernel = torch.from_numpy(features @ features.T)
+    sizes = np.array([[15, 30], [60, 240]])
+    test, train = kernel_regression.learning_curve(
+        kernel, 0 * kernel[0], sizes, noise=1.0
+    )
+    expected = [[60 / 45, 2.0], [np.inf, 240 / 180]]
+    np.testing.assert_allclose(test, expected, rtol=0.03)
+    np.testing.assert_allclose(train[1, 1], 180 / 240, rtol=0.03)
+    assert not train[0].any()
+
+
+def test_learning_curve_does_not_depend_on_units():
+    kernel, y = rbf(inputs()), inputs(40, 2, seed=7)
+    for n in (1, 7, 40):
+        plain = kernel_regression.learning_curve(kernel, y, n, ridge=0.1)
+        scaled = kernel_regression.learning_curve(
+            1e6 * kernel, y / 10, n, ridge=1e5
+        )
+        np.testing.assert_allclose(np.multiply(100, scaled), plain, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": 41}, "from 1 to 40"),
+        ({"sizes": [0, 3]}, "from 1 to 40"),
+        ({"sizes": []}, "from 1 to 40"),
+        ({"ridge": -1.0}, "ridge"),
+        ({"noise": float("nan")}, "noise"),
+        ({"kernel": torch.eye(40), "targets": torch.ones(40)}, "float64"),
+        ({"kernel": -torch.eye(40).double()}, "positive"),
+    ],
+)
+def test_learning_curve_names_what_is_wrong(change, message):
+    arguments = {"kernel": rbf(inputs()), "targets": inputs(40, 2, 7)}
+    with pytest.raises(ValueError, match=message):
+        kernel_regression.learning_curve(**(arguments | {"sizes": 4} | change))

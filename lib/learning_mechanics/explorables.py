@@ -337,7 +337,9 @@ def _overlay(image: Image.Image, base: Image.Image) -> bytes:
     # Each colour counts once, or thin lines would get those of large areas.
     colors = np.unique(changed.reshape(-1, 3), axis=0)[None]  # [1, n, 3]
     palette = Image.fromarray(colors).quantize(COLORS - 2).getpalette()
-    palette = (palette + [255] * 3 * COLORS)[: 3 * COLORS]  # ends in white
+    # What is erased shall be white, and the nearest to white is a grey.
+    palette = [255 if part > 247 else part for part in palette]
+    palette = (palette + [255] * 3 * COLORS)[: 3 * COLORS]
     chosen = Image.new("P", (1, 1))
     chosen.putpalette(palette)
     index = Image.fromarray(changed).quantize(

@@ -20,3 +20,16 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     """
     if isinstance(collector, IPyNbFile):
         collector.skip_compare += (MIME,)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict, dict]]:
+    """Collect what `figures` displays: data and metadata of each figure."""
+    published = []
+    figures = "learning_mechanics.figures"
+    monkeypatch.setattr(f"{figures}.get_ipython", lambda: object())
+    monkeypatch.setattr(
+        f"{figures}.publish_display_data",
+        lambda data, metadata: published.append((data, metadata)),
+    )
+    return published

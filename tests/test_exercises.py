@@ -1,6 +1,5 @@
 """Every self-check accepts the reference solution, and refuses a wrong one."""
 
-import ast
 import contextlib
 import io
 import re
@@ -8,7 +7,7 @@ import re
 import nbformat
 import pytest
 
-from pages import cells, is_chapter, tagged, tree, where
+from pages import cells, imports, is_chapter, tagged, where
 from prose import solution
 from stamp import ROOT, notebooks
 
@@ -46,12 +45,6 @@ def run(place, *sources):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_self_checks(path):
     notebook = nbformat.read(path, as_version=4)
-    imports = "\n".join(
-        ast.unparse(node)
-        for _, cell in cells(notebook, "code")
-        for node in tree(cell.source).body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
     for number, check in cells(notebook, "code"):
         right = solution(notebook, number)
         if not tagged(check, "check") or right is None:
@@ -64,5 +57,5 @@ def test_self_checks(path):
             (right, "correct"),
             (right + wrong, "refused"),
         ):
-            found = run(place, imports, answer, check.source)
+            found = run(place, imports(notebook), answer, check.source)
             assert verdict in found, f"{place}, given\n{answer}"

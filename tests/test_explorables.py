@@ -52,19 +52,6 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture
-def shown(monkeypatch):
-    """Collect what is displayed: data and metadata."""
-    published = []
-    monkeypatch.setattr(figures, "get_ipython", lambda: object())
-    monkeypatch.setattr(
-        figures,
-        "publish_display_data",
-        lambda data, metadata: published.append((data, metadata)),
-    )
-    return published
-
-
-@pytest.fixture
 def markup(shown):
     """Return the HTML of an explorable of two sliders."""
     explorables.show(draw, TWO, start=[2, 1.0], play=True)

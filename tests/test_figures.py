@@ -9,19 +9,6 @@ from PIL import Image
 from learning_mechanics import figures
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What `show` publishes: data and metadata of each figure."""
-    published = []
-    monkeypatch.setattr(figures, "get_ipython", lambda: object())
-    monkeypatch.setattr(
-        figures,
-        "publish_display_data",
-        lambda data, metadata: published.append((data, metadata)),
-    )
-    return published
-
-
 def test_show_stores_a_small_opaque_png_with_alt_text(shown):
     figure, (axis,) = figures.panels()
     axis.plot([0, 1], label="curve")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from learning_mechanics.records import ROWS_SHOWN, Record, collect
 # A prediction that holds under fewer of the seeds is explained in its chapter.
 ENOUGH = 0.95
 DIGITS = 6
-_TEXTS = ("command", "scale", "device", "machine")
 COLUMNS = ("prediction", "allowed", "quick", "full", "seeds", "spread")
 
 
@@ -162,7 +162,39 @@ def _rounded(number: float) -> float:
 
 
 @dataclass(frozen=True)
-class Replication:
+class _File:
+    """What every file says of its run."""
+
+    command: str
+    scale: str
+    device: str
+    machine: str
+    versions: dict[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check a file.
+
+        Raises
+        ------
+        ValueError
+            If it holds anything but this; names the file.
+        """
+        try:
+            return cls(**json.loads(path.read_text("utf-8")))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: {type(error).__name__}: {error}; allowed: what "
+                f"{cls.__name__} holds"
+            ) from error
+
+    def __post_init__(self):
+        _check(self, ["command", "scale", "device", "machine"], _text)
+        _check(self, ["versions"], lambda x: all(map(_text, x.values())))
+
+
+@dataclass(frozen=True)
+class Replication(_File):
     """A chapter under several seeds: the file ``results/replication/...``.
 
     Attributes
@@ -177,28 +209,11 @@ class Replication:
         By id, in the order of the chapter.
     """
 
-    command: str
-    scale: str
-    device: str
-    machine: str
-    versions: dict[str, str]
     seeds: list[int]
     predictions: dict[str, Spread]
 
-    @classmethod
-    def read(cls, path: Path) -> "Replication":
-        """Read and check a file.
-
-        Raises
-        ------
-        ValueError
-            If it holds anything but this; names the file.
-        """
-        return _read(cls, path)
-
     def __post_init__(self):
-        _check(self, _TEXTS, _text)
-        _check(self, ["versions"], lambda x: all(map(_text, x.values())))
+        super().__post_init__()
         _check(self, ["seeds"], lambda x: x and x == sorted({*x}))
         spreads = _made(Spread, self.predictions.values())
         for spread in spreads:
@@ -211,7 +226,7 @@ class Replication:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(_File):
     """A chapter at a larger scale: the file ``results/full/...``.
 
     Attributes
@@ -228,30 +243,14 @@ class Run:
         In the order of the chapter.
     """
 
-    command: str
-    scale: str
-    device: str
-    machine: str
-    versions: dict[str, str]
     commit: str
     seconds: float
     figures: list
     records: list[Record]
 
-    @classmethod
-    def read(cls, path: Path) -> "Run":
-        """Read and check a file.
-
-        Raises
-        ------
-        ValueError
-            If it holds anything but this; names the file.
-        """
-        return _read(cls, path)
-
     def __post_init__(self):
-        _check(self, [*_TEXTS, "commit"], _text)
-        _check(self, ["versions"], lambda x: all(map(_text, x.values())))
+        super().__post_init__()
+        _check(self, ["commit"], _text)
         _check(self, ["seconds"], _finite)
         _check(self, ["figures"], lambda x: isinstance(x, list))
         object.__setattr__(self, "records", _made(Record, self.records))
@@ -263,16 +262,6 @@ class Run:
             right = _held(record.kind, record.error, record.tolerance)
             if record.holds is not right:
                 raise ValueError(f"{record.id}: holds is {record.holds}")
-
-
-def _read(cls, path: Path):
-    try:
-        return cls(**json.loads(path.read_text("utf-8")))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: {type(error).__name__}: {error}; allowed: what "
-            f"{cls.__name__} holds"
-        ) from error
 
 
 def _made(cls, found: Iterable) -> list:

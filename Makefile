@@ -10,7 +10,7 @@
 #                   them or SEEDS=21:30; on a cluster by DASK=tcp://...
 #   make full       run chapters, as above, at full scale; without a GPU, at
 #                   a reduced one
-#   make colab      run notebooks, as above, in Colab's versions
+#   make colab      time notebooks, as above, in Colab's versions
 #   make assignments  turn exercises of chapters, as above, into student
 #                   notebooks and an autograder
 #   make bench      time the engine against the plain way and the best peer
@@ -50,9 +50,10 @@ SEEDS ?= 20
 
 # Stored outputs are those of the quick scale on a CPU, under the book's seeds.
 test execute assignments: export CI := true
-test execute replicate assignments: export LEARNING_MECHANICS_SCALE := quick
-test execute replicate assignments: export LEARNING_MECHANICS_DEVICE := cpu
-test execute replicate assignments: export LEARNING_MECHANICS_SEED := 0
+QUICK := test execute replicate colab assignments
+$(QUICK): export LEARNING_MECHANICS_SCALE := quick
+$(QUICK): export LEARNING_MECHANICS_DEVICE := cpu
+$(QUICK): export LEARNING_MECHANICS_SEED := 0
 
 .PHONY: book test pdf browser lint execute replicate full colab assignments bench serve stamp lock clean
 
@@ -87,7 +88,7 @@ lint: .venv/ready
 	python tools/stamp.py --check
 
 test: lint book browser _build/colab/ready
-	pytest -n 2 --dist loadfile --nbval --nbval-current-env \
+	pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters
 
 execute: .venv/ready

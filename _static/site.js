@@ -14,3 +14,13 @@ for (const event of ["load", "resize"]) {
     }
   });
 }
+
+// Paper is white: a dark page is printed in the colours of the light one.
+let theme;
+addEventListener("beforeprint", () => {
+  ({theme} = document.documentElement.dataset);
+  document.documentElement.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = theme;
+});

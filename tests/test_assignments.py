@@ -43,7 +43,7 @@ def secrets(exercise) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_student_version(path, tmp_path):
-    assign(path, tmp_path, run_tests=False)
+    assign(path, tmp_path)  # fails if otter finds the solved one wanting
     chapter = read(path)
     titles = re.findall(
         r"\*\*Exercise (\d+) \(",
@@ -62,7 +62,7 @@ def test_student_version(path, tmp_path):
         assert (exercise.kind == "computation") == bool(exercise.code)
         for line in secrets(exercise):
             assert line not in shown
-            assert line not in text
+            assert json.dumps(line, ensure_ascii=False)[1:-1] not in text
         for part in exercise.code[1:]:
             assert part in shown
         for part in exercise.code[:2]:
@@ -76,17 +76,15 @@ def test_student_version(path, tmp_path):
 @pytest.fixture(scope="module")
 def assignment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assignment")
-    assign(CHAPTER, folder, run_tests=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assignments.LIMIT", 5)
+        assign(CHAPTER, folder, run_tests=False)
     return folder
 
 
 def scores(folder, notebook, tmp_path):
     """Return what a submission gets, and could get, in each question."""
     submission = tmp_path / "submission.ipynb"
-    # Some editors keep no metadata: grading must not need it.
-    for cell in notebook.cells:
-        cell.metadata = {}
-    notebook.metadata = {"kernelspec": notebook.metadata.kernelspec}
     nbformat.write(notebook, submission)
     (autograder,) = (folder / "autograder").glob("*.zip")
     grade = [sys.executable, "-m", "otter", "run", "--no-logo", submission]
@@ -99,18 +97,17 @@ def scores(folder, notebook, tmp_path):
     }
 
 
-def marks(share):
+def marks(*shares):
     points = POINTS["computation"]
     return {
-        f"exercise_{exercise.number}": (share * points, points)
-        for exercise in exercises(read(CHAPTER))
-        if exercise.code
+        f"exercise_{number}": (share * points, points)
+        for number, share in zip((3, 4, 5), shares, strict=True)
     }
 
 
 def test_solved_gets_full_marks(assignment, tmp_path):
     solved = read(made(assignment, "autograder"))
-    assert scores(assignment, solved, tmp_path) == marks(1)
+    assert scores(assignment, solved, tmp_path) == marks(1, 1, 1)
 
 
 def test_blank_gets_none_and_a_changed_check_no_help(assignment, tmp_path):
@@ -120,7 +117,25 @@ def test_blank_gets_none_and_a_changed_check_no_help(assignment, tmp_path):
             cell.source += "\n    return np.ones(2**levels)"
         if "if tree_strengths" in cell.source:
             cell.source = 'print("exercise 5: correct")'
-    assert scores(assignment, student, tmp_path) == marks(0)
+    # Some editors keep no metadata: grading must not need it.
+    for cell in student.cells:
+        cell.metadata = {}
+    student.metadata = {"kernelspec": student.metadata.kernelspec}
+    assert scores(assignment, student, tmp_path) == marks(0, 0, 0)
+
+
+def test_one_failure_costs_one_exercise(assignment, tmp_path):
+    solved = read(made(assignment, "autograder"))
+    # What is right counts without the imports, and whatever it prints.
+    solved.cells = [c for c in solved.cells if "import numpy" not in c.source]
+    for cell in solved.cells:
+        if "def half_rise_of_map" in cell.source:
+            cell.source = cell.source.replace("return", "print(s); return")
+        if "def decayed_strengths" in cell.source:
+            cell.source = "1 / 0"
+        if "def tree_strengths" in cell.source:
+            cell.source = "def tree_strengths(*_):\n    while True: pass"
+    assert scores(assignment, solved, tmp_path) == marks(1, 0, 0)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+import full
 from learning_mechanics.results import Run
 from stamp import ROOT
 
@@ -46,7 +47,7 @@ def run(book):
         [sys.executable, book / "tools/full.py"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
 
 
@@ -88,3 +89,24 @@ def test_a_chapter_is_run_once_and_stored(book, scale, size, monkeypatch):
 def test_the_quick_scale_is_refused(book, monkeypatch):
     monkeypatch.setenv("LEARNING_MECHANICS_SCALE", "quick")
     assert "allowed: full, reduced" in run(book).stderr
+
+
+def test_the_commit_is_dirty_if_more_than_results_differ(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(full, "ROOT", tmp_path)
+    assert full.commit() == "unknown"
+    write = (tmp_path / "page.md").write_text
+    write("One.")
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "One."],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/a.json").touch()
+    clean = full.commit()
+    assert len(clean) == 40
+    write("Two.")
+    assert full.commit() == f"{clean}-dirty"

@@ -4,53 +4,12 @@ import json
 import re
 from dataclasses import asdict
 
-import nbformat
 import numpy as np
 import pytest
-from nbformat import v4
 
-from example import RECORD
-from learning_mechanics.records import MIME, Record
-from learning_mechanics.results import Board, Chapter, Replication, Run, Spread
+from example import full, replication, under
+from learning_mechanics.results import Spread
 from learning_mechanics.results import write as store
-
-NAME = "solvable/example"
-COMMON = {
-    "command": "make",
-    "scale": "quick",
-    "device": "cpu",
-    "machine": "x86_64",
-    "versions": {"torch": "2.0"},
-}
-BREAKS = RECORD | {"id": "example/edge", "kind": "breaks", "error": 0.5}
-
-
-def under(errors, **fields):
-    """Return records whose second entry is off by the error."""
-    return [
-        Record(
-            **RECORD | {"measured": [2.0, 4 * (1 + e)], "error": e} | fields
-        )
-        for e in errors
-    ]
-
-
-def replication(*errors):
-    spread = Spread.of(under(errors))
-    seeds = list(range(1, len(errors) + 1))
-    return Replication(
-        **COMMON, seeds=seeds, predictions={RECORD["id"]: spread}
-    )
-
-
-def full(**fields):
-    return Run(
-        **COMMON | {"scale": "full", "device": "GPU"},
-        commit="abc",
-        seconds=61.0,
-        figures=[{"alt": "None.", "panels": []}],
-        records=[RECORD | fields],
-    )
 
 
 def test_a_spread_is_that_of_numpy():
@@ -104,6 +63,8 @@ def test_what_is_written_is_read_back(found, tmp_path):
         (replication(0.1), "[1]", "[]", "seeds is []"),
         (replication(0.1), "[1]", "[1, 2]", "1 errors of 2 seeds"),
         (replication(0.1), "[1]", "[1, 1]", "seeds is"),
+        (replication(0.1), "[1]", "[true]", "seeds is [True]"),
+        (replication(0.1), "[0.1]", "[-0.1]", "error is [-0.1]"),
         (replication(0.1), '"sd": [0.0', '"sd": [NaN', "sd is [nan"),
         (replication(0.1), '"sd": [0.0, ', '"sd": [', "unequal length"),
         (replication(0.1), '"test"', '"best"', "kind is 'best'"),
@@ -114,6 +75,7 @@ def test_what_is_written_is_read_back(found, tmp_path):
         (full(), "61.0", "true", "seconds is True"),
         (full(), "true}", "false}", "holds is False"),
         (full(), '"holds"', '"hold"', "unexpected keyword"),
+        (full(), "0.0005", "-0.0005", "error is -0.0005"),
         (full(), '"2.0"', "2.0", "versions is"),
     ],
 )
@@ -126,47 +88,3 @@ def test_files_of_another_form_are_refused(found, old, new, words, tmp_path):
     message = f"^{re.escape(str(path))}: .*{re.escape(words)}"
     with pytest.raises(ValueError, match=message):
         type(found).read(path)
-
-
-def test_the_board_shows_all_that_is_stored(tmp_path):
-    notebook = v4.new_notebook(cells=[v4.new_code_cell("")])
-    for record in (RECORD, BREAKS):
-        notebook.cells[0].outputs.append(
-            v4.new_output("display_data", {MIME: record})
-        )
-    page = tmp_path / f"chapters/{NAME}.ipynb"
-    page.parent.mkdir(parents=True)
-    nbformat.write(notebook, page)
-
-    def shown():
-        board = Board((Chapter.read(tmp_path, NAME),))
-        text, html = repr(board), board._repr_html_()
-        assert "example/edge" in html
-        return text, html
-
-    text, html = shown()
-    assert "not yet under fresh seeds; no full run recorded yet" in text
-    assert "≤ 0.01   ≈ 0.0005  –" in text
-    assert "> 0.01   ≈ 0.5" in text
-    assert "fails" not in html
-
-    store(tmp_path / f"results/replication/{NAME}.json", replication(0, 0.02))
-    store(
-        tmp_path / f"results/reduced/{NAME}.json",
-        Run(**asdict(full()) | {"scale": "reduced"}),
-    )
-    text, html = shown()
-    assert "2 fresh seeds, 0 of 1 predictions held under 95%" in text
-    assert "no full run recorded yet; reduced scale on GPU" in text
-    assert "0.0005 reduced" in text
-    assert "1 of 2: 0.01, worst 0.02" in text
-    assert '<td data-name="seeds" class="fails">' in html
-
-    store(
-        tmp_path / f"results/full/{NAME}.json",
-        full(error=0.25, measured=[2.5, 4.0], holds=False),
-    )
-    text, html = shown()
-    assert "full scale on GPU: 0 of 1 as declared, in 61 s" in text
-    assert "reduced" not in text
-    assert '<td data-name="full" class="fails">0.25</td>' in html

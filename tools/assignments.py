@@ -38,6 +38,26 @@ requirements:
   - torch
   - learning-mechanics @ {repository}/archive/refs/tags/v{version}.zip
 """
+# What otter runs, and compares with the line that a check ends in, whatever
+# the student's function prints or does to the notebook's imports.
+GRADED = """\
+def graded():
+    import contextlib, io, signal
+{imports}
+
+    def late(*_):
+        raise TimeoutError("{limit} seconds of computing")
+
+    signal.signal(signal.SIGVTALRM, late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, {limit})
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+{check}
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    print(printed.getvalue().splitlines()[-1])
+graded()"""
+LIMIT = 60  # of one check, in seconds of computing
 PREAMBLE = """\
 # {title}: exercises
 
@@ -108,8 +128,16 @@ def outside(text: str, path: Path, identity: Identity) -> str:
     return re.sub(r"\]\(([\w./-]*)(#[\w-]+)?\)", absolute, text)
 
 
-def question(exercise: Exercise) -> list[NotebookNode]:
-    """Return an exercise as the cells of a question for otter-assign."""
+def question(exercise: Exercise, needed: str) -> list[NotebookNode]:
+    """Return an exercise as the cells of a question for otter-assign.
+
+    Parameters
+    ----------
+    exercise : Exercise
+        What is asked.
+    needed : str
+        The imports that its check needs.
+    """
     raw, text, code = v4.new_raw_cell, v4.new_markdown_cell, v4.new_code_cell
     config = (
         f"# BEGIN QUESTION\nname: exercise_{exercise.number}\n"
@@ -129,12 +157,14 @@ def question(exercise: Exercise) -> list[NotebookNode]:
         ]
         printed = re.search(r'print\("(.*correct)"\)', check)[1]
         output = v4.new_output("stream", text=f"{printed}\n")
-        # Otter compares all that is printed, as at a prompt: in a function,
-        # the values of expressions are not.
-        function = f"def check():\n{indent(check, '    ')}\ncheck()"
+        graded = GRADED.format(
+            imports=indent(needed, " " * 4),
+            check=indent(check, " " * 12),
+            limit=LIMIT,
+        )
         tests = [
             raw("# BEGIN TESTS"),
-            code(function, outputs=[output]),
+            code(graded, outputs=[output]),
             raw("# END TESTS"),
         ]
         # The student's own copy: shown, locked, and not run when grading.
@@ -176,13 +206,14 @@ def source(chapter: NotebookNode, path: Path) -> NotebookNode:
     config = CONFIG.format(
         repository=identity.repository, version=identity.version
     )
+    needed = imports(chapter)
     preamble = PREAMBLE.format(title=title, page=f"{identity.site}/{page}")
     cells = [
         v4.new_raw_cell(config),
         v4.new_markdown_cell(preamble),
         v4.new_code_cell(identity.install_cell),
-        v4.new_code_cell(imports(chapter)),
-        *(cell for exercise in asked for cell in question(exercise)),
+        v4.new_code_cell(needed),
+        *(cell for exercise in asked for cell in question(exercise, needed)),
     ]
     for cell in cells:
         if cell.cell_type == "markdown":

@@ -1,10 +1,11 @@
 """Run notebooks as Colab does: its versions, and no repository around them.
 
-``python tools/colab.py`` runs every notebook to its end in the environment
-``_build/colab``, which ``make colab`` makes from ``tools/colab.txt``, prints
-how long that took, and writes it to ``results/colab.csv``; notebooks that are
-named restrict it to these. Nothing is downloaded from the book's address: a
-copy of the working tree takes its place.
+``python tools/colab.py`` runs every notebook to its end on top of the
+environment ``_build/colab``, which ``make colab`` makes from
+``tools/colab.txt``, prints how long that took, and writes it to
+``results/colab.csv``; notebooks that are named restrict it to these. Nothing
+is downloaded from the book's address: a copy of the working tree takes its
+place.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
-from nbformat import NotebookNode, v4
+from nbformat import NotebookNode
 
 from pages import where
 from stamp import ROOT, Identity, notebooks
@@ -38,11 +39,14 @@ HEADER = ("notebook", "first figure (s)", "to the end (s)")
 
 
 class _Kernels(KernelSpecManager):
-    """The one kernel of Colab's environment."""
+    """The one kernel of an environment."""
+
+    def __init__(self, python: Path):
+        super().__init__()
+        self.python = python
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        python = str(COLAB / "bin/python")
-        command = [python, "-m", "ipykernel_launcher"]
+        command = [str(self.python), "-m", "ipykernel_launcher"]
         return KernelSpec(argv=[*command, "-f", "{connection_file}"])
 
 
@@ -51,17 +55,25 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Leave requests out of the log."""
 
 
-@contextmanager
-def published() -> Iterator[tuple[str, dict[str, str]]]:
-    """Publish the working tree as the book's repository, on this machine.
+@dataclass(frozen=True)
+class Book:
+    """The working tree, published on this machine.
 
-    Yields
-    ------
-    str
-        The address that stands for the repository's.
-    dict
-        Environment in which git finds the repository there.
+    Attributes
+    ----------
+    address : str
+        What stands for the repository's address.
+    environment : dict
+        Environment in which git, too, finds the repository there.
     """
+
+    address: str
+    environment: dict[str, str]
+
+
+@contextmanager
+def published() -> Iterator[Book]:
+    """Publish the working tree as the book's repository."""
     identity = Identity.of(ROOT)
     with TemporaryDirectory() as folder:
         bare = f"{folder}/book.git"
@@ -81,7 +93,7 @@ def published() -> Iterator[tuple[str, dict[str, str]]]:
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield (
+            yield Book(
                 f"http://127.0.0.1:{server.server_port}",
                 {
                     "GIT_CONFIG_COUNT": "1",
@@ -94,94 +106,34 @@ def published() -> Iterator[tuple[str, dict[str, str]]]:
             server.server_close()
 
 
-def packages() -> dict[str, int]:
-    """Return what is installed, and when it was, in nanoseconds."""
-    return {
-        record.parent.name: record.stat().st_mtime_ns
-        for record in COLAB.glob("lib/python*/site-packages/*/RECORD")
-    }
-
-
-@dataclass(frozen=True)
-class Book:
-    """The book, installed as the notebooks' own cell does it.
-
-    Attributes
-    ----------
-    added : set of str
-        What installing it added to the environment, or replaced there.
-    installation : float
-        How long that took, in seconds, downloads included.
-    environment : dict
-        Environment variables that a notebook runs under.
-    """
-
-    added: set[str]
-    installation: float
-    environment: dict[str, str]
-
-
 @dataclass(frozen=True)
 class Run:
-    """One notebook's run, as far as it went, in seconds.
+    """One notebook's run.
 
     Attributes
     ----------
-    first_figure : float or None
-        From the start of the kernel to the first image, if there is one.
-    total : float
-        From the start of the kernel to the end.
+    first_figure, end : float
+        Seconds from the start of the kernel, installation included, to the
+        first image, if there is one, and to the end.
+    added : set of str
+        Distributions that it added to Colab's, or replaced there, such as
+        ``learning_mechanics-0.1.0``.
     """
 
-    first_figure: float | None
-    total: float
+    first_figure: float
+    end: float
+    added: set[str]
 
 
-@contextmanager
-def installed() -> Iterator[Book]:
-    """Install the package by the notebooks' own cell; remove it at the end."""
-    steers = re.compile("CI$|LEARNING_MECHANICS_|PYTHON|VIRTUAL_ENV")
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not steers.match(name)
-    } | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # a warning about debuggers
-    identity = Identity.of(ROOT)
-    uninstall = [COLAB / "bin/python", "-m", "pip", "uninstall", "-qqy"]
-    uninstall.append("learning-mechanics")
-    subprocess.run(uninstall, check=True)  # what a killed run has left
-    with published() as (address, config):
-        book = v4.new_code_cell(
-            identity.install_cell.replace(identity.repository, address)
-        )
-        before = packages()
-        try:
-            spent = run(v4.new_notebook(cells=[book]), environment)
-            yield Book(
-                {name for name, _ in packages().items() - before.items()},
-                spent.total,
-                environment | config,
-            )
-        finally:
-            subprocess.run(uninstall, check=True)
-
-
-def run(
-    notebook: NotebookNode,
-    environment: dict[str, str],
-    *,
-    to_the_end: bool = True,
-) -> Run:
-    """Run a notebook in an empty folder.
+def run(notebook: NotebookNode, book: Book) -> Run:
+    """Run a notebook in an empty folder and a fresh copy of Colab.
 
     Parameters
     ----------
     notebook : NotebookNode
-        What to run; it receives the outputs.
-    environment : dict
-        Its environment variables.
-    to_the_end : bool
-        Whether to go on after the first image.
+        What to run; it is told the book's address, and receives the outputs.
+    book : Book
+        Where its install cell finds the book.
 
     Raises
     ------
@@ -190,10 +142,31 @@ def run(
     RuntimeError
         If a widget does.
     """
+    repository = Identity.of(ROOT).repository
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(repository, book.address)
     first = None
-    manager = AsyncKernelManager(kernel_spec_manager=_Kernels())
-    client = NotebookClient(notebook, km=manager, timeout=600)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as layer:
+        # On top of Colab's packages, which stay as they are.
+        python = Path(layer, "bin/python")
+        command = [COLAB / "bin/python", "-m", "venv", "--without-pip", layer]
+        subprocess.run(command, check=True)
+        (below,) = COLAB.glob("lib/python*/site-packages")
+        site = Path(layer, below.relative_to(COLAB))
+        (site / "colab.pth").write_text(f"{below}\n", "utf-8")
+        hidden = re.compile("CI$|PYTHON|VIRTUAL_ENV$")
+        environment = book.environment | {
+            name: value
+            for name, value in os.environ.items()
+            if not hidden.match(name)
+        }
+        environment |= {
+            "PATH": f"{python.parent}:{os.environ['PATH']}",
+            "PIP_PYTHON": str(python),  # whichever pip a cell calls
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's warning
+        }
+        manager = AsyncKernelManager(kernel_spec_manager=_Kernels(python))
+        client = NotebookClient(notebook, km=manager, timeout=600)
         start = time.perf_counter()
         with client.setup_kernel(env=environment, cwd=folder, cleanup_kc=True):
             for index, cell in enumerate(notebook.cells):
@@ -203,20 +176,20 @@ def run(
                     for output in cell.get("outputs", ())
                 ):
                     first = time.perf_counter() - start
-                    if not to_the_end:
-                        break
-            spent = time.perf_counter() - start
+            end = time.perf_counter() - start
+        added = {path.stem for path in site.glob("*.dist-info")}
     # What fails in a widget is shown in it, and its cell goes on.
     for state in client.widget_state.values():
         for output in state.get("outputs", ()):
             if output["output_type"] == "error":
                 raise RuntimeError(f"{output['ename']}: {output['evalue']}")
-    return Run(first, spent)
+    return Run(end if first is None else first, end, added)
 
 
-def seconds(spent: float | None) -> str:
-    """Return a duration as it is written."""
-    return "none" if spent is None else f"{spent:.0f}"
+def report() -> dict[str, list[str]]:
+    """Return what is stored of each notebook, by name."""
+    with REPORT.open(newline="", encoding="utf-8") as file:
+        return {name: row for name, *row in csv.reader(file)}
 
 
 def main() -> None:
@@ -224,14 +197,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     chosen = [path.resolve() for path in parser.parse_args().notebooks]
-    rows = {}
-    if REPORT.is_file():
-        with REPORT.open(newline="", encoding="utf-8") as file:
-            rows = {name: row for name, *row in csv.reader(file)}
-    with installed() as book:
+    rows = report()
+    with published() as book:
         for path in chosen or PAGES:
-            spent = run(nbformat.read(path, as_version=4), book.environment)
-            row = [seconds(spent.first_figure), seconds(spent.total)]
+            done = run(nbformat.read(path, as_version=4), book)
+            row = [f"{done.first_figure:.0f}", f"{done.end:.0f}"]
             rows[where(path)] = row
             print(where(path), *row, flush=True)
     part = REPORT.with_suffix(".part")

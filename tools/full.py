@@ -49,17 +49,29 @@ def device_name() -> str:
 
 
 def commit() -> str:
-    """Return the commit of the book, with ``-dirty`` if files differ."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    """Return the book's commit, with ``-dirty`` if more than results differ.
+
+    It is ``unknown`` where there is no git, or no clone.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", ":!results")
+        return git("rev-parse", "HEAD") + "-dirty" * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def full(chapter: str, sources: list[str], below: str, device: str) -> dict:
-    """Run one chapter; return the fields of `results.Run`.
+    """Run one chapter; return the fields of `results.Run`, but its commit.
 
     Parameters
     ----------
@@ -68,10 +80,8 @@ def full(chapter: str, sources: list[str], below: str, device: str) -> dict:
     device : str
         What it runs on; part of the name under which the run is kept.
     """
-    first = next(i for i, source in enumerate(sources) if source)
-    hooked = [*sources[:first], sources[first] + HOOK, *sources[first + 1 :]]
     start = time.perf_counter()
-    notebook = execute(chapter, hooked, seed=0)
+    notebook = execute(chapter, sources, seed=0, below=below)
     seconds = time.perf_counter() - start
     shown = {MIME: [], FIGURE: []}
     for cell in notebook.cells:
@@ -84,15 +94,14 @@ def full(chapter: str, sources: list[str], below: str, device: str) -> dict:
         "device": device,
         "machine": platform.machine(),
         "versions": versions() | {"cuda": str(torch.version.cuda)},
-        "commit": commit(),
         "seconds": round(seconds, 1),
         "figures": shown[FIGURE],
         "records": shown[MIME],
     }
 
 
-def main() -> int:
-    """Run the command line; return how many chapters could not be run."""
+def main() -> str:
+    """Run the command line; return what failed."""
     chapters = parser(__doc__.splitlines()[0]).parse_args().chapters
     # Beyond quick where the user did not say otherwise.
     accelerated = runtime.device().type != "cpu"
@@ -101,32 +110,33 @@ def main() -> int:
     )
     if scale not in ("full", "reduced"):
         sys.exit(f"LEARNING_MECHANICS_SCALE={scale}; allowed: full, reduced")
+    device, at = device_name(), commit()
     failures = []
-    for chapter in dict.fromkeys(chapters):
+    for chapter in chapters:
         sources = code(chapter)
+        sources[next(i for i, text in enumerate(sources) if text)] += HOOK
         point = {
             "chapter": where(chapter),
             "sources": sources,
             "below": foundation(sources),
-            "device": device_name(),
+            "device": device,
         }
-        print(f"{where(chapter)}: {scale} scale on {point['device']}")
+        print(f"{where(chapter)}: {scale} scale on {device}", flush=True)
         try:
             (fields,) = sweeps.run(
                 full, [point], folder=RUNS, backend="sequential"
             )
-        except RuntimeError as error:
-            failures.append(str(error))
+            run = results.Run(**fields, commit=at)
+        except (RuntimeError, ValueError) as error:
+            failures.append(f"{where(chapter)}: {error}")
             continue
-        run = results.Run(**fields)
         target = ledger.results_of(chapter, scale)
         results.write(target, run)
         for record in run.records:
             print(f"  {record.verdict:<19}  {record.id}: {record.error:.3g}")
-        print(f"written: {where(target)}, {run.seconds:.0f} s")
-    print(*failures, sep="\n", file=sys.stderr)
-    return len(failures)
+        print(f"written: {where(target)}, {run.seconds:.0f} s", flush=True)
+    return "\n".join(failures)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main() or None)

@@ -1,10 +1,11 @@
 """Run chapters under fresh seeds and record how often predictions hold.
 
-``python tools/replicate.py 20`` runs every chapter with the environment
-variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 20; notebooks that are
-named after it restrict it to these. What they came to is written to
-``results/replication``. With a range such as ``21:30`` it is shown only: other
-seeds than the book's check its results, and do not replace them.
+``python tools/replicate.py --seeds 20`` runs every chapter with the
+environment variable ``LEARNING_MECHANICS_SEED`` set to 1, 2, ..., 20;
+notebooks that are named after it restrict it to these. What they came to is
+written to ``results/replication``. With a range such as ``21:30``, or beyond
+the quick scale, it is shown only: it checks the book's results, and does not
+replace them.
 
 Every finished run is kept in ``.runs`` and read back instead of computed
 again, as long as the chapter's code, the modules it imports and the versions
@@ -21,26 +22,31 @@ import platform
 import re
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbformat import v4
+from traitlets.config import Config
 
 import learning_mechanics
 import ledger
-from learning_mechanics import results, runtime, sweeps
+from learning_mechanics import results, sweeps
 from learning_mechanics.records import MIME, Record
-from pages import tree, where
+from pages import where
 from stamp import ROOT
 
-PACKAGE = Path(learning_mechanics.__file__).parent
 RUNS = ROOT / ".runs"
 
 
+# What a worker runs, from here to `_modules`, comes from the command: of the
+# book, a worker has the package alone.
 def execute(
-    chapter: str, sources: list[str], seed: int
+    chapter: str, sources: list[str], seed: int, below: str
 ) -> nbformat.NotebookNode:
     """Run a notebook's code, in a kernel and a folder of its own.
 
@@ -55,6 +61,8 @@ def execute(
         The source of each cell, empty where there is no code.
     seed : int
         Value of ``LEARNING_MECHANICS_SEED``.
+    below : str
+        What the code stood on when the command began; see `foundation`.
 
     Returns
     -------
@@ -64,8 +72,15 @@ def execute(
     Raises
     ------
     RuntimeError
-        If a cell fails for another reason than a failed prediction.
+        If a cell fails for another reason than a failed prediction, or the
+        code stands on something else here.
     """
+    if foundation(sources) != below:
+        raise RuntimeError(
+            f"{chapter}, under seed {seed}: the package or what it requires "
+            f"differs from what the command began with, or was changed since; "
+            f"here: {learning_mechanics.__file__}, {versions()}"
+        )
     notebook = v4.new_notebook(cells=[*map(v4.new_code_cell, sources)])
     environment = os.environ | {
         "LEARNING_MECHANICS_SEED": str(seed),
@@ -77,6 +92,8 @@ def execute(
             notebook,
             allow_errors=True,
             kernel_name="python3",
+            # Else each kernel would warn that nothing is encrypted.
+            config=Config(KernelManager={"transport_encryption": "auto"}),
             resources={"metadata": {"path": folder}},
         ).execute(env=environment)
     for number, cell in enumerate(notebook.cells, 1):
@@ -99,23 +116,13 @@ def replicate(
     chapter, seed, sources
         As for `execute`.
     below : str
-        What the code stands on; see `foundation`. It is part of the name
-        under which the run is kept.
+        As for `execute`, and part of the name under which the run is kept.
     """
     return [
         json.loads(json.dumps(output.data[MIME]))  # plain dicts
-        for cell in execute(chapter, sources, seed).cells
+        for cell in execute(chapter, sources, seed, below).cells
         for output in cell.outputs
         if MIME in output.get("data", {})
-    ]
-
-
-def code(chapter: Path) -> list[str]:
-    """Return the source of each cell, empty where it is no code."""
-    notebook = nbformat.read(chapter, as_version=4)
-    return [
-        cell.source if cell.cell_type == "code" else ""
-        for cell in notebook.cells
     ]
 
 
@@ -138,11 +145,13 @@ def foundation(sources: list[str]) -> str:
     import in turn, and the versions of what the package requires. Comments
     and docstrings do not count.
     """
+    package = Path(learning_mechanics.__file__).parent
     modules, unread = {}, [*sources]
     while unread:
         for name in sorted(_modules(unread.pop()) - {*modules}):
-            modules[name] = _bare((PACKAGE / f"{name}.py").read_text("utf-8"))
-            unread.append(modules[name])
+            if (path := package / f"{name}.py").is_file():
+                modules[name] = _bare(path.read_text("utf-8"))
+                unread.append(modules[name])
     text = json.dumps([modules, versions()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -162,19 +171,26 @@ def _bare(source: str) -> str:
 
 
 def _modules(source: str) -> set[str]:
-    """Return the modules of the package that some code imports."""
+    """Return what some code imports from the package, magics included."""
     names = set()
-    for node in ast.walk(tree(source)):
+    for node in ast.walk(
+        ast.parse(TransformerManager().transform_cell(source))
+    ):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".") for name in names]
-    return {
-        part[1]
-        for part in parts
-        if part[0] == PACKAGE.name and (PACKAGE / f"{part[1]}.py").is_file()
-    }
+    parts = [name.split(".") for name in names if "." in name]
+    return {part[1] for part in parts if part[0] == "learning_mechanics"}
+
+
+def code(chapter: Path) -> list[str]:
+    """Return the source of each cell, empty where it is no code."""
+    notebook = nbformat.read(chapter, as_version=4)
+    return [
+        cell.source if cell.cell_type == "code" else ""
+        for cell in notebook.cells
+    ]
 
 
 def report(chapter: Path, runs: dict[int, list[dict]]) -> results.Replication:
@@ -189,8 +205,8 @@ def report(chapter: Path, runs: dict[int, list[dict]]) -> results.Replication:
     return results.Replication(
         command=f"make replicate SEEDS={len(runs)} "
         f'CHAPTERS="{where(chapter)}"',
-        scale=runtime.scale(quick="quick", full="full"),
-        device=str(runtime.device()),
+        scale=os.environ["LEARNING_MECHANICS_SCALE"],
+        device=os.environ["LEARNING_MECHANICS_DEVICE"],
         machine=platform.machine(),
         versions=versions(),
         seeds=[*runs],
@@ -242,60 +258,81 @@ def parser(description: str) -> argparse.ArgumentParser:
     return found
 
 
-def main() -> None:
-    """Run the command line; see the text at the top."""
+@contextmanager
+def cluster(address: str | None) -> Iterator[str]:
+    """Join a Dask cluster, if there is an address; yield joblib's backend."""
+    if address is None:
+        yield "loky"
+        return
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="60s")
+    except (OSError, ValueError) as error:
+        sys.exit(
+            f"replicate: no Dask scheduler at {address}: {error}; allowed: "
+            "the address that dask scheduler prints, as tcp://127.0.0.1:8786"
+        )
+    with client:
+        print(f"{address}: waiting for a worker", flush=True)
+        client.wait_for_workers(1)
+        yield "dask"
+
+
+def main() -> str:
+    """Run the command line; return what failed."""
     line = parser(__doc__.splitlines()[0])
     line.add_argument(
         "--seeds", type=seeds, default="20", help="20, or a range as 21:30"
     )
     line.add_argument("--dask", help="the address of a scheduler")
     arguments = line.parse_args()
-    chapters = list(dict.fromkeys(arguments.chapters))
-    texts = {chapter: code(chapter) for chapter in chapters}
-    below = {chapter: foundation(text) for chapter, text in texts.items()}
-    # Seeds outermost: a sweep that is stopped has few seeds of every chapter.
-    grid = [
-        {
-            "chapter": where(chapter),
-            "seed": seed,
-            "sources": texts[chapter],
-            "below": below[chapter],
-        }
-        for seed in arguments.seeds
-        for chapter in chapters
-    ]
-    with ExitStack() as stack:
-        if arguments.dask:
-            from distributed import Client
+    os.environ.setdefault("LEARNING_MECHANICS_SCALE", "quick")
+    os.environ.setdefault("LEARNING_MECHANICS_DEVICE", "cpu")
+    grid = {}
+    for chapter in arguments.chapters:
+        sources = code(chapter)
+        point = {"sources": sources, "below": foundation(sources)}
+        grid[chapter] = [
+            {"chapter": where(chapter), "seed": seed, **point}
+            for seed in arguments.seeds
+        ]
+    failures = []
+    with cluster(arguments.dask) as backend:
+        run = partial(sweeps.run, replicate, folder=RUNS, backend=backend)
+        # Seeds outermost: a sweep that is stopped has few of every chapter.
+        with suppress(RuntimeError):  # tried again, and named, below
+            run([p for ps in zip(*grid.values(), strict=True) for p in ps])
+        for chapter, points in grid.items():
+            try:
+                runs = dict(zip(arguments.seeds, run(points), strict=True))
+                store(chapter, report(chapter, runs))
+            except (RuntimeError, ValueError) as error:
+                failures.append(f"{where(chapter)}: {error}")
+    return "\n".join(failures)
 
-            stack.enter_context(Client(arguments.dask))
-        runs = sweeps.run(
-            replicate,
-            grid,
-            folder=RUNS,
-            backend="dask" if arguments.dask else "loky",
+
+def store(chapter: Path, found: results.Replication) -> None:
+    """Print what a chapter came to, and write it unless that loses runs."""
+    for name, spread in found.predictions.items():
+        print(
+            f"{spread.rate}  {name}: error {min(spread.error):.3g} to "
+            f"{max(spread.error):.3g}, tolerance {spread.tolerance:.3g} "
+            f"({spread.kind}), measured {spread.spread}"
         )
-    for i, chapter in enumerate(chapters):
-        found = report(
-            chapter,
-            dict(zip(arguments.seeds, runs[i :: len(chapters)], strict=True)),
-        )
-        for name, spread in found.predictions.items():
-            print(
-                f"{spread.rate}  {name}: error {min(spread.error):.3g} to "
-                f"{max(spread.error):.3g}, tolerance {spread.tolerance:.3g} "
-                f"({spread.kind}), measured {spread.spread}"
-            )
-        target = ledger.replication(chapter)
-        if found.seeds[0] > 1 or part_of(target, found):
-            print(f"left as it is: {where(target)}")
-        else:
-            results.write(target, found)
-            print(f"written: {where(target)}")
+    target = ledger.replication(chapter)
+    others = found.seeds[0] > 1 or found.scale != "quick"
+    if others or part_of(target, found):
+        print(f"left as it is: {where(target)}")
+    else:
+        results.write(target, found)
+        print(f"written: {where(target)}")
 
 
 if __name__ == "__main__":
     try:
-        main()
-    except RuntimeError as error:
-        sys.exit(f"replicate: {error}\nWhat finished is kept in {RUNS}.")
+        failed = main()
+    except KeyboardInterrupt:
+        failed = "stopped"
+    if failed:
+        sys.exit(f"replicate: {failed}\nWhat finished is kept in {RUNS}.")

@@ -27,6 +27,7 @@ Each module is one noun of the field and can be read in one sitting.
 ``predictions``        the ledger: declare, test, break, sum up
 ``records``            what predictions came to, as notebooks store it
 ``results``            the same under fresh seeds and at full scale
+``scoreboard``         all that is stored of a chapter, in one table
 ``figures``            one look for every figure, with alternative text
 ``explorables``        figures moved by a slider, without a kernel or with one
 =====================  ======================================================

@@ -20,6 +20,17 @@ import numpy as np
 
 from learning_mechanics import _checks
 
+# What reading a damaged file raises: zipfile has a RuntimeError for bits that
+# mean encryption or an unknown method.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
+
 
 def plain(value: Any, name: str) -> Any:
     """Reduce a value to what JSON and arrays can hold, or refuse it."""
@@ -166,7 +177,7 @@ def load(path: Path) -> list:
             return [_join(tree, arrays)]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+    except DAMAGE as e:
         _checks.warn(
             "sweeps", f"{path} is damaged, its run is computed again: {e}"
         )

@@ -34,6 +34,7 @@ if (!root) return;
 root.dataset.ready = "";
 // Frames are transparent where they are like the one at the start.
 const image = root.querySelector("img");
+image.id = `${id}-frame`;
 const still = make("img", {src: image.src});
 const layers = frames.map((src) => make("img", {src}));
 await Promise.all([still, ...layers].map((layer) => layer.decode()));
@@ -53,6 +54,10 @@ root.append(make("style", {textContent: `
   color: inherit; font: inherit; padding: 0 0.75rem}
 .explorable :is(button, input):focus-visible {
   outline: 2px solid; outline-offset: 2px}
+@media (width < 600px) {
+  .explorable :is(label, input, output) {flex: 1 0 auto}
+  .explorable input {flex-basis: 100%; order: 1}
+  .explorable output {text-align: right}}
 @media print {.explorable :is(button, input) {display: none}}
 @media (prefers-reduced-motion: reduce) {.explorable button {display: none}}
 `}));
@@ -62,7 +67,9 @@ const rows = sliders.map(({name, texts}, n) => {
   const input = make("input", {type: "range", id: `${id}-${n}`, min: 0,
     max: texts.length - 1, value: at[n]});
   const label = make("label", {htmlFor: input.id, textContent: name});
+  input.setAttribute("aria-describedby", image.id);
   const output = make("output", {htmlFor: input.id});
+  output.setAttribute("aria-live", "off");  // the slider says its value
   const row = make("div", {});
   row.append(label, input, output);
   root.append(row);
@@ -78,7 +85,6 @@ const update = () => {
     input.value = at[n];
     input.setAttribute("aria-valuetext", texts[at[n]]);
     output.value = texts[at[n]];
-    output.setAttribute("aria-live", timer ? "off" : "polite");
   });
   pen.drawImage(still, 0, 0);
   pen.drawImage(layers[index()], 0, 0);

@@ -4,7 +4,6 @@ The files under ``results`` may come from another machine. They are checked
 when they are read, and verdicts follow from their numbers.
 """
 
-import html
 import json
 import math
 import statistics
@@ -16,16 +15,11 @@ from typing import Self
 
 import numpy as np
 
-from learning_mechanics.records import ROWS_SHOWN, Record, collect
+from learning_mechanics.records import ROWS_SHOWN, Record
 
 # A prediction that holds under fewer of the seeds is explained in its chapter.
 ENOUGH = 0.95
 DIGITS = 6
-COLUMNS = ("prediction", "allowed", "quick", "full", "seeds", "spread")
-
-
-def _short(number: float) -> str:
-    return f"{number:.3g}"
 
 
 def _held(kind: str, error: float, tolerance: float) -> bool:
@@ -62,6 +56,7 @@ class Spread:
         _check(self, ["tolerance"], _finite)
         _check(self, ["relative"], lambda x: isinstance(x, bool))
         _check(self, ["error", "predicted", "measured", "sd"], _numbers)
+        _check(self, ["error", "sd"], lambda x: min(x, default=0) >= 0)
         if not len(self.predicted) == len(self.measured) == len(self.sd):
             raise ValueError("predicted, measured and sd of unequal length")
 
@@ -215,6 +210,7 @@ class Replication(_File):
     def __post_init__(self):
         super().__post_init__()
         _check(self, ["seeds"], lambda x: x and x == sorted({*x}))
+        _check(self, ["seeds"], lambda x: {*map(type, x)} == {int})
         spreads = _made(Spread, self.predictions.values())
         for spread in spreads:
             if len(spread.error) != len(self.seeds):
@@ -255,9 +251,10 @@ class Run(_File):
         _check(self, ["figures"], lambda x: isinstance(x, list))
         object.__setattr__(self, "records", _made(Record, self.records))
         for record in self.records:
-            _check(record, ["id", "statement"], _text)
+            _check(record, ["id", "statement", "source", "data"], _text)
             _check(record, ["kind"], lambda x: x in ("test", "breaks"))
             _check(record, ["tolerance", "error"], _finite)
+            _check(record, ["error"], lambda x: x >= 0)
             _check(record, ["predicted", "measured"], _numbers)
             right = _held(record.kind, record.error, record.tolerance)
             if record.holds is not right:
@@ -300,14 +297,9 @@ def write(path: Path, found: Replication | Run) -> None:
     fields = asdict(found)
     last = fields.popitem()
     # One line a prediction: short, and a difference is legible.
-    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in fields.items()]
-    inner, ends = last[1], "[]"
-    if isinstance(inner, dict):
-        rows = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in inner.items()]
-        ends = "{}"
-    else:
-        rows = [json.dumps(value) for value in inner]
-    body = ",\n  ".join(rows)
+    lines = _lines(fields)
+    ends = "{}" if isinstance(last[1], dict) else "[]"
+    body = ",\n  ".join(_lines(last[1]))
     lines.append(f'"{last[0]}": {ends[0]}\n  {body}\n {ends[1]}')
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -315,160 +307,7 @@ def write(path: Path, found: Replication | Run) -> None:
     part.replace(path)
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """All that is stored of a chapter.
-
-    Attributes
-    ----------
-    name : str
-        ``pillar/subject``.
-    records : list of Record
-        Those of its outputs.
-    replication : Replication, optional
-        Under fresh seeds, if it was run under any.
-    larger : Run, optional
-        At full scale, else at the reduced one, if it was run at either.
-    """
-
-    name: str
-    records: list[Record]
-    replication: Replication | None
-    larger: Run | None
-
-    @classmethod
-    def read(cls, book: Path, name: str) -> "Chapter":
-        """Gather what a book holds on one of its chapters.
-
-        Parameters
-        ----------
-        book : Path
-            Its root; see `learning_mechanics.runtime.book`.
-        name : str
-            ``pillar/subject``.
-        """
-        seeds, full, reduced = (
-            book / "results" / folder / f"{name}.json"
-            for folder in ("replication", "full", "reduced")
-        )
-        larger = full if full.is_file() else reduced
-        return cls(
-            name,
-            collect(book / "chapters" / f"{name}.ipynb"),
-            Replication.read(seeds) if seeds.is_file() else None,
-            Run.read(larger) if larger.is_file() else None,
-        )
-
-    def __repr__(self) -> str:
-        parts = ["not yet under fresh seeds"]
-        if self.replication:
-            spreads = self.replication.predictions.values()
-            torch = self.replication.versions.get("torch", "?")
-            parts = [
-                f"{len(self.replication.seeds)} fresh seeds, "
-                f"{sum(s.enough for s in spreads)} of {len(spreads)} "
-                f"predictions held under {ENOUGH:.0%} or more "
-                f"({self.replication.device}, torch {torch})"
-            ]
-        if self.larger is None or self.larger.scale != "full":
-            parts.append("no full run recorded yet")
-        if self.larger:
-            held = sum(r.holds for r in self.larger.records)
-            parts.append(
-                f"{self.larger.scale} scale on {self.larger.device}: {held} "
-                f"of {len(self.larger.records)} as declared, in "
-                f"{self.larger.seconds:.0f} s"
-            )
-        return f"{self.name}: " + "; ".join(parts)
-
-
-@dataclass(frozen=True)
-class Board:
-    """What is stored of some chapters, as one table.
-
-    The columns: what error is allowed; the error at the quick scale, that
-    of the stored outputs; the error at full scale, or as long as it is not
-    recorded at the reduced one; under how many fresh seeds it held, with
-    the median and the worst error; how far the measured numbers spread.
-
-    Parameters
-    ----------
-    chapters : tuple of Chapter
-        In the order in which they are shown.
-    """
-
-    chapters: tuple[Chapter, ...]
-
-    def _rows(self):
-        """Yield each record, its cells after the first, and its classes."""
-        for chapter in self.chapters:
-            larger = chapter.larger.records if chapter.larger else []
-            larger = {record.id: record for record in larger}
-            spreads = (
-                chapter.replication.predictions if chapter.replication else {}
-            )
-            for record in chapter.records:
-                big, spread = larger.get(record.id), spreads.get(record.id)
-                sign = "≤" if record.kind == "test" else ">"
-                yield (
-                    record,
-                    [
-                        f"{sign} {_short(record.tolerance)}",
-                        f"≈ {_short(record.error)}",
-                        _short(big.error)
-                        + (" reduced" * (chapter.larger.scale != "full"))
-                        if big
-                        else "–",
-                        f"{spread.rate}: "
-                        f"{statistics.median(spread.error):.2g}, "
-                        f"worst {spread.worst:.2g}"
-                        if spread
-                        else "–",
-                        spread.spread if spread else "–",
-                    ],
-                    [
-                        "",
-                        _state(record.holds),
-                        _state(big.holds) if big else "",
-                        _state(spread.enough) if spread else "",
-                        "",
-                    ],
-                )
-
-    def __repr__(self) -> str:
-        rows = [(r.id, *shown) for r, shown, _ in self._rows()]
-        table = [COLUMNS, *rows]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                f"{cell:<{width}}"
-                for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in table
-        ]
-        return "\n".join([*lines, *map(repr, self.chapters)])
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        body = "".join(
-            f"<tr><td><code>{html.escape(record.id)}</code><br>"
-            f"{html.escape(record.statement)}</td>"
-            + "".join(
-                f'<td data-name="{name}" class="{state}">'
-                f"{html.escape(cell)}</td>"
-                for name, cell, state in zip(
-                    COLUMNS[1:], shown, states, strict=True
-                )
-            )
-            + "</tr>"
-            for record, shown, states in self._rows()
-        )
-        foot = "".join(f"<p>{html.escape(repr(c))}</p>" for c in self.chapters)
-        return (
-            '<div class="prediction board"><table><thead><tr>'
-            f"{head}</tr></thead><tbody>{body}</tbody></table>{foot}</div>"
-        )
-
-
-def _state(holds: bool) -> str:
-    return "" if holds else "fails"
+def _lines(found: dict | list) -> list[str]:
+    if isinstance(found, dict):
+        return [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in found.items()]
+    return [json.dumps(value) for value in found]

@@ -7,7 +7,6 @@ was killed computes only what is missing.
 """
 
 import contextlib
-import functools
 import inspect
 import itertools
 import os
@@ -158,12 +157,20 @@ def run(
     }
     deaths = [0] * len(points)
     # An executor that kept its workers' thread counts would be another one.
-    threads = {"inner_max_num_threads": 1} if backend == "loky" else {}
+    workers = {
+        "inner_max_num_threads": 1,
+        "initializer": _follow,
+        "initargs": [os.getpid()],
+    }
     with (
         runtime.progress(
             description=function.__name__, total=len(points)
         ) as bar,
-        joblib.parallel_config(backend=backend, n_jobs=n_jobs, **threads),
+        joblib.parallel_config(
+            backend=backend,
+            n_jobs=n_jobs,
+            **(workers if backend == "loky" else {}),
+        ),
     ):
         bar.update(len(results))
         while len(results) < len(points):
@@ -219,17 +226,11 @@ def _tasks(
 ) -> Iterator:
     for i in batch:
         flying.add(i)
-        yield joblib.delayed(_call)(
-            i, function, points[i], environment, os.getpid()
-        )
+        yield joblib.delayed(_call)(i, function, points[i], environment)
 
 
-def _call(
-    i: int, function: Callable, point: dict, environment: dict, sweep: int
-) -> tuple:
+def _call(i: int, function: Callable, point: dict, environment: dict) -> tuple:
     """Run one point, on one thread and under the sweep's variables."""
-    if os.getppid() == sweep:
-        _follow(sweep)
     with _steered(environment), _one_thread():
         try:
             result = function(**point)
@@ -245,7 +246,6 @@ def _call(
         return i, _stored.plain(result, f"result of {_name(function, point)}")
 
 
-@functools.cache
 def _follow(sweep: int) -> None:
     """End this process soon after the one that it works for is gone."""
 

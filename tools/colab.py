@@ -167,6 +167,9 @@ def run(notebook: NotebookNode, book: Book) -> Run:
         }
         manager = AsyncKernelManager(kernel_spec_manager=_Kernels(python))
         client = NotebookClient(notebook, km=manager, timeout=600)
+        # What is printed in a widget stays in its cell: to send it back, in
+        # the middle of a run, can make the client miss the cell's end.
+        client.widget_registry = {}
         start = time.perf_counter()
         with client.setup_kernel(env=environment, cwd=folder, cleanup_kc=True):
             for index, cell in enumerate(notebook.cells):
@@ -178,9 +181,9 @@ def run(notebook: NotebookNode, book: Book) -> Run:
                     first = time.perf_counter() - start
             end = time.perf_counter() - start
         added = {path.stem for path in site.glob("*.dist-info")}
-    # What fails in a widget is shown in it, and its cell goes on.
-    for state in client.widget_state.values():
-        for output in state.get("outputs", ()):
+    # What fails in a widget is shown, and its cell goes on.
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
                 raise RuntimeError(f"{output['ename']}: {output['evalue']}")
     return Run(end if first is None else first, end, added)

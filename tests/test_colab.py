@@ -6,8 +6,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import v4
 
 from assignments import CHAPTERS, assign
-from colab import COLAB, PAGES, published, report, run
-from pages import where
+from colab import COLAB, PAGES, published, run
 from stamp import ROOT, Identity
 
 pytestmark = pytest.mark.skipif(
@@ -32,13 +31,8 @@ def of(*sources):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.stem}::")
 def test_notebook(book, path):
     done = run(nbformat.read(path, as_version=4), book)
+    assert done.first_figure < FIRST
     assert done.added == {PACKAGE}
-
-
-# As stored by `make colab`: a machine may be slow, the book may not.
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_first_figure(path):
-    assert float(report()[where(path)][0]) < FIRST
 
 
 def test_student_notebook(book, tmp_path):

@@ -189,18 +189,15 @@ def run(notebook: NotebookNode, book: Book) -> Run:
     return Run(end if first is None else first, end, added)
 
 
-def report() -> dict[str, list[str]]:
-    """Return what is stored of each notebook, by name."""
-    with REPORT.open(newline="", encoding="utf-8") as file:
-        return {name: row for name, *row in csv.reader(file)}
-
-
 def main() -> None:
     """Run the notebooks, and write how long each took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     chosen = [path.resolve() for path in parser.parse_args().notebooks]
-    rows = report()
+    rows = {}
+    if REPORT.is_file():
+        with REPORT.open(newline="", encoding="utf-8") as file:
+            rows = {name: row for name, *row in csv.reader(file)}
     with published() as book:
         for path in chosen or PAGES:
             done = run(nbformat.read(path, as_version=4), book)

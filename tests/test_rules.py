@@ -18,12 +18,13 @@ import prose
 import rules
 from example import RECORD
 from learning_mechanics.records import MIME, Record
-from learning_mechanics.results import Replication, Spread
+from learning_mechanics.results import Replication, Run, Spread
 from learning_mechanics.results import write as store
 from stamp import ROOT, Identity
 
 PAGE = "chapters/solvable/example.ipynb"
 RESULTS = "results/replication/solvable/example.json"
+LARGER = "results/reduced/solvable/example.json"
 EXPLORABLE = (
     '<div class="explorable" id="explorable-1"><img src="data:image/png;'
     'base64,AA" alt="A white square."></div>'
@@ -49,6 +50,18 @@ def replication(errors):
         versions={},
         seeds=list(range(1, len(errors) + 1)),
         predictions=spreads,
+    )
+
+
+def larger():
+    """Return what the reduced scale came to."""
+    return Run(
+        **dict.fromkeys(("command", "scale", "device", "machine"), ""),
+        versions={},
+        commit="",
+        seconds=1.0,
+        figures=[],
+        records=[Record(**RECORD), Record(**BREAKS)],
     )
 
 
@@ -148,6 +161,7 @@ def library(root):
         "built/a.txt": "/" + "root",
     }
     store(root / RESULTS, replication([0.0] * 20))
+    store(root / LARGER, larger())
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -407,9 +421,12 @@ def duplicate(root):
     shutil.copy(root / PAGE, root / "chapters/copy.ipynb")
 
 
-def other_tolerance(root):
-    text = (root / RESULTS).read_text()
-    (root / RESULTS).write_text(text.replace("0.01", "0.02", 1))
+def other_tolerance(name):
+    def spoil(root):
+        text = (root / name).read_text()
+        (root / name).write_text(text.replace("0.01", "0.02", 1))
+
+    return spoil
 
 
 def failing_seeds(root):
@@ -423,10 +440,10 @@ def test_a_prediction_that_fails_for_some_seeds_is_explained(tmp_path):
     for cell, explained in ((TITLE, False), (EXERCISE, True)):
         notebook.cells[cell].source += "\n\n`example/sum`: 18 of 20 seeds."
         nbformat.write(notebook, root / PAGE)
-        assert bool(list(ledger.replicated(root))) is not explained
+        assert bool(list(ledger.current(root))) is not explained
     store(root / RESULTS, replication([0.0] * 19 + [0.02]))
     nbformat.write(good(), root / PAGE)
-    assert not list(ledger.replicated(root))
+    assert not list(ledger.current(root))
 
 
 BOOK_CASES = [
@@ -448,9 +465,11 @@ BOOK_CASES = [
     (rules.repository_links, write("README.md", "[a](gone.md)"),
      "README.md: link to gone.md"),
     (ledger.unique, duplicate, "already declared in chapters/copy.ipynb"),
-    (ledger.replicated, other_tolerance, f"{RESULTS}: older"),
-    (ledger.replicated, write(RESULTS, "{}"), f"{RESULTS}: TypeError"),
-    (ledger.replicated, failing_seeds,
+    (ledger.current, other_tolerance(RESULTS), f"{RESULTS}: older"),
+    (ledger.current, other_tolerance(LARGER), f"{LARGER}: older"),
+    (ledger.current, write(LARGER, "[]"), f"{LARGER}: TypeError"),
+    (ledger.current, write(RESULTS, "{}"), f"{RESULTS}: TypeError"),
+    (ledger.current, failing_seeds,
      "example/sum held under 18 of 20 seeds; allowed: 95%"),
 ]  # fmt: skip
 

@@ -101,7 +101,7 @@ def full(chapter: str, sources: list[str], below: str, device: str) -> dict:
 
 
 def main() -> str:
-    """Run the command line; return what failed."""
+    """Run the command line; return which chapters failed."""
     chapters = parser(__doc__.splitlines()[0]).parse_args().chapters
     # Beyond quick where the user did not say otherwise.
     accelerated = runtime.device().type != "cpu"
@@ -128,15 +128,18 @@ def main() -> str:
             )
             run = results.Run(**fields, commit=at)
         except (RuntimeError, ValueError) as error:
-            failures.append(f"{where(chapter)}: {error}")
+            # At once: the other chapters may take hours.
+            print(f"{where(chapter)}: {error}", file=sys.stderr, flush=True)
+            failures.append(where(chapter))
             continue
         target = ledger.results_of(chapter, scale)
         results.write(target, run)
         for record in run.records:
             print(f"  {record.verdict:<19}  {record.id}: {record.error:.3g}")
         print(f"written: {where(target)}, {run.seconds:.0f} s", flush=True)
-    return "\n".join(failures)
+    return " ".join(failures)
 
 
 if __name__ == "__main__":
-    sys.exit(main() or None)
+    if failed := main():
+        sys.exit(f"full: failed: {failed}")

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from learning_mechanics.predictions import Prediction
 from learning_mechanics.records import MIME, Record
-from learning_mechanics.results import ENOUGH, Replication
+from learning_mechanics.results import ENOUGH, Replication, Run
 from pages import cells, is_chapter, outputs, tree, where
 from stamp import notebooks
 
@@ -29,6 +29,18 @@ UNKNOWN = object()
 DEFAULTS = {
     field.name: UNKNOWN if field.default is MISSING else field.default
     for field in fields(Prediction)
+}
+
+
+def _of_run(file: Path) -> dict[str, Record]:
+    return {record.id: record for record in Run.read(file).records}
+
+
+# Folders of ``results``: how to read a file's predictions, by id.
+STORED = {
+    "replication": lambda file: Replication.read(file).predictions,
+    "full": _of_run,
+    "reduced": _of_run,
 }
 
 
@@ -243,8 +255,8 @@ def no_predictions(notebook: NotebookNode, path: Path) -> Iterator[str]:
         )
 
 
-def replicated(root: Path) -> Iterator[str]:
-    """Check that stored replications are of a chapter's predictions.
+def current(root: Path) -> Iterator[str]:
+    """Check that stored results are of a chapter's predictions.
 
     A chapter without any is new; the scoreboard says so. A prediction that
     did not hold under enough seeds is explained where it stands.
@@ -257,20 +269,25 @@ def replicated(root: Path) -> Iterator[str]:
             record.get("id"): [record.get("kind"), record.get("tolerance")]
             for _, record, _ in records(notebook)
         }
-        file = replication(path)
-        if not file.is_file():
-            continue
-        try:
-            rows = Replication.read(file).predictions
-        except ValueError as error:
-            yield str(error).replace(f"{root}/", "")
-            continue
-        if now != {n: [r.kind, r.tolerance] for n, r in rows.items()}:
-            yield (
-                f"{file.relative_to(root)}: older than the "
-                f"predictions of {where(path)}; run: make replicate "
-                f'CHAPTERS="{where(path)}"'
-            )
+        rows = {}
+        for kind, read in STORED.items():
+            file = results_of(path, kind)
+            if not file.is_file():
+                continue
+            try:
+                found = read(file)
+            except ValueError as error:
+                yield str(error).replace(f"{root}/", "")
+                continue
+            if now != {n: [r.kind, r.tolerance] for n, r in found.items()}:
+                command = "replicate" if kind == "replication" else "full"
+                yield (
+                    f"{file.relative_to(root)}: older than the "
+                    f"predictions of {where(path)}; run: make {command} "
+                    f'CHAPTERS="{where(path)}"'
+                )
+            if kind == "replication":
+                rows = found
         tested = {r.get("id"): number for number, r, _ in records(notebook)}
         for name, row in rows.items():
             words = [f"`{name}`", f"{row.rate} seeds"]

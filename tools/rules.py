@@ -297,5 +297,5 @@ BOOK = (
     machine_paths,
     repository_links,
     ledger.unique,
-    ledger.replicated,
+    ledger.current,
 )

@@ -24,6 +24,7 @@ Each module is one noun of the field and can be read in one sitting.
 ``lanczos``            top eigenpairs and spectral density of such matrices
 ``sharpness``          the largest eigenvalue, tracked through training
 ``measurement``        what is read off a trained network
+``similarity``         two representations compared, and with chance
 ``predictions``        the ledger: declare, test, break, sum up
 ``records``            what predictions came to, as notebooks store it
 ``results``            the same under fresh seeds and at full scale

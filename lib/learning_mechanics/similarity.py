@@ -267,7 +267,7 @@ def participation_ratio(features: torch.Tensor) -> float:
 
     Examples
     --------
-    >>> round(participation_ratio(torch.eye(5)), 6)
+    >>> round(participation_ratio(torch.eye(5, dtype=torch.float64)), 6)
     4.0
     """
     features = _centred("features", features)

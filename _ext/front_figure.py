@@ -11,7 +11,7 @@ def write(app):
     book = Path(app.srcdir)
     page = nbformat.read(book / "chapters/scoreboard.ipynb", as_version=4)
     image = next(
-        output.data["image/png"]
+        b64decode(output.data["image/png"])
         for cell in page.cells
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
@@ -19,8 +19,8 @@ def write(app):
     target = book / "_build/scoreboard.png"
     target.parent.mkdir(exist_ok=True)
     # A file that is the same stays, and with it the pages that show it.
-    if not target.is_file() or target.read_bytes() != b64decode(image):
-        target.write_bytes(b64decode(image))
+    if not target.is_file() or target.read_bytes() != image:
+        target.write_bytes(image)
 
 
 def setup(app):

@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from learning_mechanics.predictions import Prediction
 from learning_mechanics.records import MIME, Record
-from learning_mechanics.results import ENOUGH, Replication, Run
+from learning_mechanics.results import ENOUGH, Replication, Run, Spread
 from pages import cells, is_chapter, outputs, tree, where
 from stamp import notebooks
 
@@ -32,15 +32,19 @@ DEFAULTS = {
 }
 
 
-def _of_run(file: Path) -> dict[str, Record]:
+def _replicated(file: Path) -> dict[str, Spread]:
+    return Replication.read(file).predictions
+
+
+def _run(file: Path) -> dict[str, Record]:
     return {record.id: record for record in Run.read(file).records}
 
 
-# Folders of ``results``: how to read a file's predictions, by id.
+# Folders of ``results``: what makes a file, and reads its predictions by id.
 STORED = {
-    "replication": lambda file: Replication.read(file).predictions,
-    "full": _of_run,
-    "reduced": _of_run,
+    "replication": ("make replicate", _replicated),
+    "full": ("make full", _run),
+    "reduced": ("make full", _run),
 }
 
 
@@ -269,27 +273,24 @@ def current(root: Path) -> Iterator[str]:
             record.get("id"): [record.get("kind"), record.get("tolerance")]
             for _, record, _ in records(notebook)
         }
-        rows = {}
-        for kind, read in STORED.items():
+        found = {}
+        for kind, (command, read) in STORED.items():
             file = results_of(path, kind)
             if not file.is_file():
                 continue
             try:
-                found = read(file)
+                rows = found[kind] = read(file)
             except ValueError as error:
                 yield str(error).replace(f"{root}/", "")
                 continue
-            if now != {n: [r.kind, r.tolerance] for n, r in found.items()}:
-                command = "replicate" if kind == "replication" else "full"
+            if now != {n: [r.kind, r.tolerance] for n, r in rows.items()}:
                 yield (
                     f"{file.relative_to(root)}: older than the "
-                    f"predictions of {where(path)}; run: make {command} "
+                    f"predictions of {where(path)}; run: {command} "
                     f'CHAPTERS="{where(path)}"'
                 )
-            if kind == "replication":
-                rows = found
         tested = {r.get("id"): number for number, r, _ in records(notebook)}
-        for name, row in rows.items():
+        for name, row in found.get("replication", {}).items():
             words = [f"`{name}`", f"{row.rate} seeds"]
             if not row.enough and not any(
                 number > tested.get(name, 0)

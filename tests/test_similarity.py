@@ -164,6 +164,8 @@ def test_bad_arguments():
         similarity.mutual_neighbours(x, y, 6)
     with pytest.raises(ValueError, match="3 inputs; allowed: at least 4"):
         similarity.debiased_cka(x[:3], y[:3])
+    with pytest.raises(ValueError, match="second has a debiased norm of 0"):
+        similarity.debiased_cka(x, 3 * torch.eye(6).double() + 1)
     stream = torch.Generator().manual_seed(0)
     with pytest.raises(ValueError, match="level=1.0; allowed: between"):
         similarity.calibrate(

@@ -78,9 +78,9 @@ def scale(*, quick: T, full: T) -> T:
 
     Parameters
     ----------
-    quick, full : object
-        The setting at each scale. Quick fits two CPU cores in a minute a
-        chapter; full is meant for an accelerator.
+    quick, full : int, float or list
+        The setting at each scale, of one type. Quick fits two CPU cores in
+        a minute a chapter; full is meant for an accelerator.
 
     Returns
     -------
@@ -88,18 +88,24 @@ def scale(*, quick: T, full: T) -> T:
         `quick` or `full` as ``LEARNING_MECHANICS_SCALE`` says; when it is
         not set, `full` where there is an accelerator. ``reduced`` is one
         step from quick to full, for a CPU: an integer doubled, a float half
-        way, a list with one more entry, and never beyond `full`.
+        way, a list so in each entry, or with one entry more where `full` is
+        longer, and never beyond `full`.
 
     Raises
     ------
     ValueError
-        If ``LEARNING_MECHANICS_SCALE`` is none of these.
+        If ``LEARNING_MECHANICS_SCALE`` is none of these, or a setting is.
 
     Examples
     --------
     >>> scale(quick=16, full=256) in (16, 256)
     True
     """
+    if {type(quick), type(full)} not in ({int}, {float}, {list}):
+        raise ValueError(
+            f"quick={quick!r}, full={full!r}; allowed: two integers, two "
+            "floats or two lists"
+        )
     name = os.environ.get("LEARNING_MECHANICS_SCALE")
     if name is None:
         name = "quick" if device().type == "cpu" else "full"
@@ -113,14 +119,13 @@ def scale(*, quick: T, full: T) -> T:
 
 
 def _step(quick: T, full: T) -> T:
-    kinds = {type(quick), type(full)}
-    if kinds == {int}:
+    if type(quick) is int:
         return min(2 * quick, full)
-    if kinds == {float}:
+    if type(quick) is float:
         return (quick + full) / 2
-    if kinds == {list}:
-        return full[: len(quick) + 1]
-    return full
+    if len(quick) == len(full):
+        return [*map(_step, quick, full)]
+    return full[: len(quick) + 1]
 
 
 def seed(number: int = 0) -> int:

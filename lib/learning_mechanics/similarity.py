@@ -3,13 +3,12 @@ r"""How alike two representations of the same inputs are, and by chance.
 A representation is a matrix [n, p], the same n inputs in the rows of both,
 each with its own number of features: float32 or float64, on one device. Every
 score ignores a shift, a rotation and a rescaling of either; canonical
-correlations ignore any invertible linear map. With K and L the Gram matrices
-of the centred features, their effective dimension, the participation ratio
-:math:`(\operatorname{tr}K)^2/\operatorname{tr}K^2`, sets what CKA is by
-chance.
+correlations ignore any invertible linear map. K and L are the Gram matrices
+of the centred features.
 
-Representations that are no such tensors raise a TypeError; those that are
-empty, not finite, constant or do not fit each other, a ValueError.
+All functions raise a TypeError for representations that are no such tensors,
+and a ValueError for those that are empty, not finite, constant or do not fit
+each other.
 """
 
 import math
@@ -19,8 +18,6 @@ from typing import NamedTuple
 import torch
 
 from learning_mechanics import _checks
-
-Similarity = Callable[[torch.Tensor, torch.Tensor], float]
 
 
 class Calibration(NamedTuple):
@@ -63,11 +60,6 @@ def cka(first: torch.Tensor, second: torch.Tensor) -> float:
     float
         From 0 to 1.
 
-    Raises
-    ------
-    ValueError, TypeError
-        As the module says.
-
     Source
     ------
     Kornblith, Norouzi, Lee and Hinton (2019), arXiv:1905.00414.
@@ -105,8 +97,9 @@ def debiased_cka(first: torch.Tensor, second: torch.Tensor) -> float:
 
     Raises
     ------
-    ValueError, TypeError
-        As the module says, and if there are fewer than 4 inputs.
+    ValueError
+        Also if there are fewer than 4 inputs, or if one representation has
+        nothing left after debiasing, as equidistant inputs.
 
     Source
     ------
@@ -131,6 +124,13 @@ def debiased_cka(first: torch.Tensor, second: torch.Tensor) -> float:
         chance = a.sum() * b.sum() / ((n - 1) * (n - 2))
         return _product(x, y) - n / (n - 2) * (a @ b) + chance
 
+    for name, x in (("first", first), ("second", second)):
+        rounding = 10 * n * torch.finfo(x.dtype).eps
+        if product(x, x) < rounding * _product(x, x):
+            raise ValueError(
+                f"{name} has a debiased norm of 0, as equidistant inputs "
+                "have; allowed: any other representation"
+            )
     return _cosine(product, first, second)
 
 
@@ -153,8 +153,8 @@ def mutual_neighbours(
 
     Raises
     ------
-    ValueError, TypeError
-        As the module says, and if `k` is out of range.
+    ValueError
+        Also if `k` is out of range.
 
     Source
     ------
@@ -189,11 +189,6 @@ def canonical_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
     float
         From 0 to 1; max(p, q) / (n - 1) by chance.
 
-    Raises
-    ------
-    ValueError, TypeError
-        As the module says.
-
     Source
     ------
     Raghu, Gilmer, Yosinski and Sohl-Dickstein (2017), arXiv:1706.05806, who
@@ -214,23 +209,17 @@ def canonical_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 def procrustes(first: torch.Tensor, second: torch.Tensor) -> float:
     r"""Cosine of the angle that is left after the best rotation.
 
-    .. math:: \max_{Q^\top Q=I}\frac{\operatorname{tr}(X^\top YQ)}
-        {\|X\|\,\|Y\|}=\frac{\|X^\top Y\|_*}{\|X\|\,\|Y\|} .
+    For centred features, :math:`\|X^\top Y\|_*/\|X\|\|Y\|`.
 
     Parameters
     ----------
     first, second : torch.Tensor
-        Representations [n, p] and [n, q], X and Y once they are centred.
+        Representations [n, p] and [n, q].
 
     Returns
     -------
     float
         From 0 to 1.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As the module says.
 
     Source
     ------
@@ -260,18 +249,12 @@ def participation_ratio(features: torch.Tensor) -> float:
     float
         :math:`(\operatorname{tr}K)^2/\operatorname{tr}K^2`, from 1.
 
-    Raises
-    ------
-    ValueError, TypeError
-        As the module says.
-
     Examples
     --------
     >>> round(participation_ratio(torch.eye(5, dtype=torch.float64)), 6)
     4.0
     """
-    features = _centred("features", features)
-    return (features.norm() ** 4 / _product(features, features)).item()
+    return _dimension(_centred("features", features))
 
 
 def chance_cka(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -287,23 +270,17 @@ def chance_cka(first: torch.Tensor, second: torch.Tensor) -> float:
     float
         :math:`\sqrt{D_1D_2}/(n-1)`, with the participation ratios D.
 
-    Raises
-    ------
-    ValueError, TypeError
-        As the module says.
-
     Examples
     --------
     >>> round(chance_cka(torch.eye(5), torch.eye(5)), 6)
     1.0
     """
     first, second = _pair(first, second)
-    dimensions = participation_ratio(first) * participation_ratio(second)
-    return math.sqrt(dimensions) / (len(first) - 1)
+    return math.sqrt(_dimension(first) * _dimension(second)) / (len(first) - 1)
 
 
 def calibrate(
-    similarity: Similarity,
+    similarity: Callable[[torch.Tensor, torch.Tensor], float],
     first: torch.Tensor,
     second: torch.Tensor,
     *,
@@ -333,8 +310,8 @@ def calibrate(
 
     Raises
     ------
-    ValueError, TypeError
-        As the module says, or if an argument is out of range.
+    ValueError
+        Also if `permutations` or `level` is out of range.
 
     Source
     ------
@@ -380,6 +357,11 @@ def _product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _cosine(product, x, y) -> float:
     return (product(x, y) / (product(x, x) * product(y, y)).sqrt()).item()
+
+
+def _dimension(x: torch.Tensor) -> float:
+    """Return the participation ratio of centred features."""
+    return (x.norm() ** 4 / _product(x, x)).item()
 
 
 def _neighbours(x: torch.Tensor, k: int) -> torch.Tensor:

@@ -87,7 +87,9 @@ lint: .venv/ready
 	ruff format --check .
 	python tools/stamp.py --check
 
-test: lint book browser _build/colab/ready
+test:
+	@# Environments and the site need little from each other.
+	$(MAKE) -j2 lint book browser _build/colab/ready
 	pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters
 

@@ -87,8 +87,8 @@ lint: .venv/ready
 	ruff format --check .
 	python tools/stamp.py --check
 
+# Environments and the site are made side by side.
 test:
-	@# Environments and the site need little from each other.
 	$(MAKE) -j2 lint book browser _build/colab/ready
 	pytest -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/sanitize.cfg lib tests chapters

@@ -59,7 +59,8 @@ def test_scale_follows_the_variable(monkeypatch, name, value):
 
 
 @pytest.mark.parametrize(
-    ("quick", "full"), [(1, 2.0), ((1,), (2,)), ("a", "b")]
+    ("quick", "full"),
+    [(1, 2.0), ((1,), (2,)), ("a", "b"), (["a"], ["b"])],
 )
 def test_scale_refuses_what_it_cannot_step(quick, full):
     with pytest.raises(ValueError, match="allowed: two integers, two floats"):
@@ -137,6 +138,7 @@ def test_the_reduced_scale_is_one_step_from_quick(monkeypatch):
         (3, 3, 3),
         (1.0, 2.0, 1.5),
         ([1, 2], [1, 2, 4, 8], [1, 2, 4]),
+        ([1], [2], [2]),
         ([8, 1.0], [64, 2.0], [16, 1.5]),
     ):
         assert runtime.scale(quick=quick, full=full) == reduced

@@ -101,11 +101,7 @@ def scale(*, quick: T, full: T) -> T:
     >>> scale(quick=16, full=256) in (16, 256)
     True
     """
-    if {type(quick), type(full)} not in ({int}, {float}, {list}):
-        raise ValueError(
-            f"quick={quick!r}, full={full!r}; allowed: two integers, two "
-            "floats or two lists"
-        )
+    reduced = _step(quick, full)  # at every scale: refuses what has no step
     name = os.environ.get("LEARNING_MECHANICS_SCALE")
     if name is None:
         name = "quick" if device().type == "cpu" else "full"
@@ -113,12 +109,15 @@ def scale(*, quick: T, full: T) -> T:
         raise ValueError(
             f"LEARNING_MECHANICS_SCALE={name!r}; allowed: quick, full, reduced"
         )
-    if name == "reduced":
-        return _step(quick, full)
-    return quick if name == "quick" else full
+    return {"quick": quick, "full": full, "reduced": reduced}[name]
 
 
 def _step(quick: T, full: T) -> T:
+    if {type(quick), type(full)} not in ({int}, {float}, {list}):
+        raise ValueError(
+            f"quick={quick!r}, full={full!r}; allowed: two integers, two "
+            "floats or two lists"
+        )
     if type(quick) is int:
         return min(2 * quick, full)
     if type(quick) is float:
